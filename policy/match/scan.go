@@ -1,0 +1,300 @@
+package match
+
+import (
+	"bytes"
+	"net/netip"
+	"time"
+	"unicode/utf8"
+
+	"banset/policy"
+)
+
+// A Scanner runs jobs over the chunks of one log and remembers what the log's time stamps look like. It belongs to
+// one goroutine.
+type Scanner struct {
+	jobs    []Job
+	units   []unit
+	unitOf  []int // the unit of each job
+	finders []finder
+
+	literals [][]byte
+	next     []int // where each literal is next in the block; before the current line: not looked for yet
+	every    bool  // some pattern has no literal: each line is a candidate
+}
+
+// A unit is a filter with a way to find stamps: jobs that share both share the work.
+type unit struct {
+	filter *Filter
+	finder int
+	lits   [][]int // for each failregex, indices of Scanner.literals
+
+	// The line at hand.
+	done bool
+	hit  hit
+}
+
+// A hit is what a filter makes of a line.
+type hit struct {
+	ok      bool
+	pattern int
+	host    netip.Prefix
+	found   found
+	ignored int // index of the ignoreregex that dropped it, -1
+}
+
+// NewScanner makes a scanner for one log.
+func NewScanner(jobs []Job) *Scanner {
+	s := &Scanner{jobs: jobs}
+	type clock struct {
+		date *DatePattern
+		zone *time.Location
+	}
+	type key struct {
+		filter *Filter
+		finder int
+	}
+	clocks, keys, literals := map[clock]int{}, map[key]int{}, map[string]int{}
+	for _, j := range jobs {
+		c, ok := clocks[clock{j.Date, j.Zone}]
+		if !ok {
+			c = len(s.finders)
+			clocks[clock{j.Date, j.Zone}] = c
+			s.finders = append(s.finders, finder{date: j.Date, zone: j.Zone})
+		}
+		u, ok := keys[key{j.Filter, c}]
+		if !ok {
+			u = len(s.units)
+			keys[key{j.Filter, c}] = u
+			s.units = append(s.units, unit{filter: j.Filter, finder: c, lits: s.intern(j.Filter, literals)})
+		}
+		s.unitOf = append(s.unitOf, u)
+	}
+	s.next = make([]int, len(s.literals))
+	return s
+}
+
+// intern gives the literals of a filter numbers, the same ones for the same text.
+func (s *Scanner) intern(f *Filter, known map[string]int) [][]int {
+	out := make([][]int, len(f.fail))
+	for i, p := range f.fail {
+		s.every = s.every || len(p.lits) == 0
+		for _, l := range p.lits {
+			n, ok := known[l]
+			if !ok {
+				n = len(s.literals)
+				known[l] = n
+				s.literals = append(s.literals, []byte(l))
+			}
+			out[i] = append(out[i], n)
+		}
+	}
+	return out
+}
+
+// Scan looks for failures in lines (whole lines, each ended by '\n') and calls yield for each: by line, and for one
+// line by job. For one job the first failregex that matches counts. now resolves stamps without a year. Scan allocates
+// nothing for lines that miss.
+func (s *Scanner) Scan(lines []byte, now time.Time, yield func(Match)) {
+	for i := range s.next {
+		s.next[i] = -1
+	}
+	for pos := 0; pos < len(lines); {
+		first := len(lines)
+		for i, n := range s.next {
+			if n < pos {
+				n = len(lines)
+				if at := bytes.Index(lines[pos:], s.literals[i]); at >= 0 {
+					n = pos + at
+				}
+				s.next[i] = n
+			}
+			first = min(first, n)
+		}
+		from := pos
+		if !s.every {
+			if first == len(lines) {
+				return
+			}
+			from = pos + bytes.LastIndexByte(lines[pos:first], '\n') + 1
+			// A literal that spans a line break is in no line; the patterns will say so.
+		} else {
+			first = pos
+		}
+		to, end := len(lines), len(lines)
+		if n := bytes.IndexByte(lines[first:], '\n'); n >= 0 {
+			to, end = first+n, first+n+1
+		}
+		s.line(lines[from:to], to, now, yield)
+		pos = end
+	}
+}
+
+// line judges one line, which ends at end in its block.
+func (s *Scanner) line(line []byte, end int, now time.Time, yield func(Match)) {
+	s.begin()
+	for j := range s.jobs {
+		u := &s.units[s.unitOf[j]]
+		if !u.done {
+			u.hit = s.judge(u, line, end, nil)
+			u.done = true
+		}
+		if !u.hit.ok || u.hit.ignored >= 0 {
+			continue
+		}
+		yield(s.match(j, u, line, now))
+	}
+}
+
+// begin forgets the last line.
+func (s *Scanner) begin() {
+	for i := range s.finders {
+		s.finders[i].seen = false
+	}
+	for i := range s.units {
+		s.units[i].done = false
+	}
+}
+
+// match makes the Match of a hit.
+func (s *Scanner) match(job int, u *unit, line []byte, now time.Time) Match {
+	f := &s.finders[u.finder]
+	if !f.found {
+		f.unstamped++
+	}
+	return Match{
+		Job: job, Pattern: u.hit.pattern, Host: u.hit.host, Stamp: f.time(now), Line: line,
+		Fields: u.filter.fail[u.hit.pattern].named(f.text, u.hit.found),
+	}
+}
+
+// judge runs a filter on a line. tr is nil but in Explain, where it is told of each step.
+func (s *Scanner) judge(u *unit, line []byte, end int, tr *Explanation) hit {
+	f := &s.finders[u.finder]
+	for i := range u.filter.fail {
+		if !s.present(u.lits[i], end) {
+			tr.missing(i)
+			continue
+		}
+		f.look(line)
+		p := &u.filter.fail[i]
+		fnd, host, why := p.find(f.text)
+		tr.tried(i, f.text, fnd, host, why)
+		if !fnd.ok || why != "" {
+			continue
+		}
+		h := hit{ok: true, pattern: i, host: host, found: fnd, ignored: -1}
+		for n := range u.filter.ignore {
+			if u.filter.ignore[n].re.Match(f.text) {
+				h.ignored = n
+				break
+			}
+		}
+		return h
+	}
+	return hit{}
+}
+
+// present reports whether one of the literals is in the line that ends at end. None at all means "not known".
+func (s *Scanner) present(lits []int, end int) bool {
+	for _, l := range lits {
+		if s.next[l] < end {
+			return true
+		}
+	}
+	return len(lits) == 0
+}
+
+// A found is where a pattern matched in a text. groups are regexp's pairs; where a stand-in took the place of the host
+// (see find), they are mapped back.
+type found struct {
+	ok     bool
+	groups []int
+	host   hostGroup
+}
+
+// find matches a pattern against a line without its stamp. why says why the text at the host tag is no host.
+func (p *pattern) find(text []byte) (f found, host netip.Prefix, why refusal) {
+	groups := p.re.FindSubmatchIndex(text)
+	if groups == nil {
+		return found{}, netip.Prefix{}, ""
+	}
+	f = found{ok: true, groups: groups, host: p.hostOf(groups)}
+	from, to := groups[2*f.host.group], groups[2*f.host.group+1]
+	if host, why = f.host.kind.parseHost(text, from, to); why != fragment || text[from-min(from, 1)] != ':' {
+		return f, host, why
+	}
+	// A greedy .* before the tag leaves only the last groups of an IPv6 address to it. Whether the pattern takes the
+	// whole address there is found out with a short address in its place, of which no part can be mistaken for one.
+	start := tokenStart(text, from)
+	host, whole := f.host.kind.parseHost(text, start, to)
+	if whole != "" {
+		return f, netip.Prefix{}, fragment
+	}
+	standIn := f.host.kind.standIn()
+	short := make([]byte, 0, len(text)-(to-start)+len(standIn))
+	short = append(append(append(short, text[:start]...), standIn...), text[to:]...)
+	groups = p.re.FindSubmatchIndex(short)
+	if groups == nil {
+		return f, netip.Prefix{}, fragment
+	}
+	again := p.hostOf(groups)
+	if groups[2*again.group] != start || groups[2*again.group+1] != start+len(standIn) || again.kind != f.host.kind {
+		return f, netip.Prefix{}, fragment
+	}
+	for i, g := range groups {
+		if g >= start+len(standIn) {
+			groups[i] = g - len(standIn) + to - start
+		}
+	}
+	return found{ok: true, groups: groups, host: again}, host, ""
+}
+
+// hostOf is the host tag that took part in a match. There is exactly one, Compile saw to it.
+func (p *pattern) hostOf(groups []int) hostGroup {
+	for _, h := range p.hosts {
+		if groups[2*h.group] >= 0 {
+			return h
+		}
+	}
+	return hostGroup{}
+}
+
+// named are the named groups that matched something.
+func (p *pattern) named(text []byte, f found) []policy.Field {
+	var out []policy.Field
+	for _, g := range p.fields {
+		from, to := f.groups[2*g.group], f.groups[2*g.group+1]
+		if from < to {
+			out = append(out, policy.Field{Name: g.name, Value: cutField(text[from:to])})
+		}
+	}
+	return out
+}
+
+// cutField is the text of a field, MaxField bytes at the most.
+func cutField(b []byte) string {
+	if len(b) > MaxField {
+		n := MaxField
+		for n > MaxField-utf8.UTFMax && !utf8.RuneStart(b[n]) {
+			n--
+		}
+		b = b[:n]
+	}
+	return string(b)
+}
+
+// Layout says how the log's time stamps look to a job, "iso at the start of the line" for example, or "" while that is
+// not settled.
+func (s *Scanner) Layout(job int) string {
+	f := &s.finders[s.units[s.unitOf[job]].finder]
+	if f.place == placeNone {
+		return ""
+	}
+	return layoutNames[f.layout] + " " + placeNames[f.place]
+}
+
+// Unstamped is how many of a job's matches so far had no time stamp that could be read. Jobs that share filter,
+// datepattern and zone share the count.
+func (s *Scanner) Unstamped(job int) uint64 {
+	return s.finders[s.units[s.unitOf[job]].finder].unstamped
+}
