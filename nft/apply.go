@@ -1,0 +1,358 @@
+package nft
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// An applier is the memory of Apply, kept from one call to the next.
+type applier struct {
+	last  map[key]int // the last change of each host
+	order []int       // changes of one transaction
+	full  [sets]bool  // sets that were found full
+	left  int         // elements that found no room
+	// known are the ranges of this transaction that are in the kernel just so, and must be deleted before anything
+	// else.
+	known []bool
+}
+
+// maxTries is how often a transaction is tried when an element ended, or somebody changed a range, under our hands.
+const maxTries = 5
+
+// Apply puts elements into their sets and takes others out. It does not matter whether an element is there, whether it
+// has just ended, or what timeout and comment it had: after a nil return the set holds what the changes say. Of several
+// changes to one host or range the last one counts.
+//
+// Changes whose elements fit 8 MiB are one transaction: at least 10,000 hosts with comments of any length. More are
+// split, as they are where the socket's buffer is capped (a user namespace: net.core.wmem_max, some 2,000 hosts by
+// default). In one transaction packets find the elements as they were or as they are to be, nothing in between.
+//
+// A transaction never fails halfway. ErrMissing: the table is not there. ErrFull: all that fits is in, the rest is
+// not. ErrOverlap: a range overlaps another one that the changes don't delete; ranges that replace each other belong
+// in one call.
+func (k *Keeper) Apply(ctx context.Context, changes []Change) error {
+	for i := range changes {
+		if err := k.check(&changes[i]); err != nil {
+			return err
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	a := &k.apply
+	a.left, a.full = 0, [sets]bool{}
+	err := k.applyAll(ctx, changes)
+	if err == nil && a.left > 0 {
+		err = fmt.Errorf("%w: %d elements found no room", ErrFull, a.left)
+	}
+	return k.fail("change elements of table inet "+k.config.Table, err)
+}
+
+func (k *Keeper) applyAll(ctx context.Context, changes []Change) error {
+	total := 0
+	for i := range changes {
+		total += changes[i].cost()
+	}
+	room := k.command.limit - k.slack()
+	if total <= room {
+		order := k.apply.order[:0]
+		for i := range changes {
+			order = append(order, i)
+		}
+		k.apply.order = order
+		return k.applyWindow(ctx, changes, order)
+	}
+	// Ranges first: what replaces each other must stay together, so they are cut where nothing overlaps.
+	var ranges []int
+	for i := range changes {
+		if changes[i].Set.Ranges() {
+			ranges = append(ranges, i)
+		}
+	}
+	slices.SortStableFunc(ranges, func(i, j int) int {
+		x, y := &changes[i], &changes[j]
+		return cmp.Or(cmp.Compare(x.Set, y.Set), x.First.Compare(y.First))
+	})
+	for len(ranges) > 0 {
+		n := clusters(changes, ranges, room)
+		if err := k.applyWindow(ctx, changes, ranges[:n]); err != nil {
+			return err
+		}
+		ranges = ranges[n:]
+	}
+	for i := 0; i < len(changes); {
+		order, size := k.apply.order[:0], 0
+		for ; i < len(changes); i++ {
+			if changes[i].Set.Ranges() {
+				continue
+			}
+			if size += changes[i].cost(); size > room && len(order) > 0 {
+				break
+			}
+			order = append(order, i)
+		}
+		k.apply.order = order
+		if err := k.applyWindow(ctx, changes, order); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cost is the most bytes that the change takes in a transaction.
+func (c *Change) cost() int {
+	n := 2 * c.Set.keySize()
+	if c.Set.Ranges() {
+		n += 2 * (c.Set.keySize() + 8)
+	}
+	if !c.Delete {
+		n += c.Element.size()
+	}
+	return n
+}
+
+// clusters is how many of the sorted ranges make the largest transaction of at most room bytes that cuts through no
+// overlap; if there is none, the smallest one.
+func clusters(changes []Change, ranges []int, room int) int {
+	size, cut := 0, 0
+	var set Set
+	var end netip.Addr
+	for n, i := range ranges {
+		c := &changes[i]
+		if n > 0 && (c.Set != set || end.Less(c.First)) {
+			cut = n
+		}
+		if c.Set != set || !end.IsValid() || end.Less(c.Last) {
+			set, end = c.Set, c.Last
+		}
+		if size += c.cost(); size > room && cut > 0 {
+			return cut
+		}
+	}
+	return len(ranges)
+}
+
+// applyWindow makes one transaction of the changes that order lists, or several when it has to.
+func (k *Keeper) applyWindow(ctx context.Context, changes []Change, order []int) error {
+	var err error
+	for try := 0; len(order) > 0; {
+		if err = ctx.Err(); err != nil {
+			return err
+		}
+		order = k.lastOnly(changes, order)
+		if err = k.compose(ctx, changes, order); err != nil || k.batch.n <= 2 {
+			return err
+		}
+		err = k.command.transact(&k.batch)
+		if err == nil {
+			return nil
+		}
+		var kernel *kernelError
+		switch {
+		case err == errTooBig, isErrno(err, unix.ENOBUFS), isErrno(err, unix.ENOMEM):
+			if len(order) > 1 {
+				return k.halves(ctx, changes, order)
+			}
+		case errors.Is(err, errLost):
+			// Doing it again is harmless, whatever became of it.
+		case !errors.As(err, &kernel):
+			return err
+		case kernel.errno == unix.ENFILE:
+			return k.crowded(ctx, changes, order)
+		case kernel.errno == unix.ENOENT && k.batch.typeOf(kernel.index) == unix.NFT_MSG_DELSETELEM:
+		case kernel.errno == unix.EEXIST && k.batch.typeOf(kernel.index) == unix.NFT_MSG_NEWSETELEM:
+		default:
+			return k.explain(err)
+		}
+		if try++; try == maxTries {
+			break
+		}
+	}
+	if err != nil {
+		return k.explain(err)
+	}
+	return nil
+}
+
+// lastOnly leaves only the last change of each host and range.
+func (k *Keeper) lastOnly(changes []Change, order []int) []int {
+	if len(order) < 2 {
+		return order
+	}
+	a := &k.apply
+	if a.last == nil {
+		a.last = make(map[key]int, len(order))
+	}
+	clear(a.last)
+	for _, i := range order {
+		a.last[keyOf(&changes[i].Element)] = i
+	}
+	if len(a.last) == len(order) {
+		return order
+	}
+	// Ranges of one address are the same change only if they end together; that is rare enough for a slow look.
+	same := func(i, j int) bool { return changes[i].Last == changes[j].Last }
+	kept := make([]int, 0, len(order))
+	for n, i := range order {
+		last := a.last[keyOf(&changes[i].Element)]
+		if last != i && !same(i, last) {
+			last = i
+			for _, j := range order[n+1:] {
+				if changes[j].Set == changes[i].Set && changes[j].First == changes[i].First && same(i, j) {
+					last = j
+				}
+			}
+		}
+		if last == i {
+			kept = append(kept, i)
+		}
+	}
+	return kept
+}
+
+// compose writes the transaction for the changes that order lists.
+//
+// Hosts are added bare, deleted, and added as they shall be: deleting what is not there would fail the transaction, and
+// adding what is there would change neither comment nor, on older kernels, timeout. Bare elements have no timeout, so
+// none can end within the transaction. Ranges can't be had that way, as a bare one may overlap what is there: each is
+// looked up, and deleted if it is there just so. All deletions come first, so that what replaces them finds room.
+func (k *Keeper) compose(ctx context.Context, changes []Change, order []int) error {
+	if err := k.lookUp(ctx, changes, order); err != nil {
+		return err
+	}
+	b, a := &k.batch, &k.apply
+	b.begin()
+	each := func(s Set, typ int, flags uint16, f func(n int, c *Change) bool, write func(*Element)) {
+		l := b.list(k.config.Table, s, typ, flags)
+		for n, i := range order {
+			if c := &changes[i]; c.Set == s && f(n, c) {
+				l.room()
+				write(&c.Element)
+			}
+		}
+		l.close()
+	}
+	const add, del, create = unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM, unix.NLM_F_CREATE
+	over := func(_ int, c *Change) bool { return c.over() }
+	stays := func(_ int, c *Change) bool { return !c.over() }
+	known := func(n int, _ *Change) bool { return a.known[n] }
+	for _, s := range Sets {
+		if s.Ranges() {
+			each(s, del, 0, known, b.bare)
+			continue
+		}
+		each(s, add, create, over, b.bare)
+		each(s, del, 0, over, b.bare)
+	}
+	for _, s := range Sets {
+		if !s.Ranges() {
+			each(s, add, create, stays, b.bare)
+			each(s, del, 0, stays, b.bare)
+		}
+		each(s, add, create, stays, b.element)
+	}
+	b.finish()
+	return nil
+}
+
+// lookUp fills known.
+func (k *Keeper) lookUp(ctx context.Context, changes []Change, order []int) error {
+	known := k.apply.known[:0]
+	for _, i := range order {
+		c, there := &changes[i], false
+		if c.Set.Ranges() {
+			is, found, err := k.lookup(ctx, c.Set, c.First)
+			if err != nil {
+				return err
+			}
+			there = found && is.First == c.First && is.Last == c.Last
+		}
+		known = append(known, there)
+	}
+	k.apply.known = known
+	return nil
+}
+
+// halves applies the changes as two transactions.
+func (k *Keeper) halves(ctx context.Context, changes []Change, order []int) error {
+	order = slices.Clone(order)
+	if err := k.applyWindow(ctx, changes, order[:len(order)/2]); err != nil {
+		return err
+	}
+	return k.applyWindow(ctx, changes, order[len(order)/2:])
+}
+
+// crowded applies changes that a full set refused as one transaction: deletions first, then as many additions as find
+// room.
+func (k *Keeper) crowded(ctx context.Context, changes []Change, order []int) error {
+	if len(order) == 1 {
+		return k.crowdedOne(ctx, &changes[order[0]])
+	}
+	over := make([]int, 0, len(order))
+	var stay []int
+	for _, i := range order {
+		if changes[i].over() {
+			over = append(over, i)
+		} else {
+			stay = append(stay, i)
+		}
+	}
+	if len(over) > 0 && len(stay) > 0 {
+		if err := k.applyWindow(ctx, changes, over); err != nil {
+			return err
+		}
+		return k.applyWindow(ctx, changes, stay)
+	}
+	fits := order
+	if len(over) == 0 {
+		// Once a set is known to be full only what is there already can be added.
+		fits = stay[:0]
+		for _, i := range stay {
+			c := &changes[i]
+			if k.apply.full[c.Set] {
+				_, found, err := k.lookup(ctx, c.Set, c.First)
+				if err != nil {
+					return err
+				}
+				if !found {
+					k.apply.left++
+					continue
+				}
+			}
+			fits = append(fits, i)
+		}
+	}
+	if len(fits) < 2 {
+		return k.applyWindow(ctx, changes, fits)
+	}
+	return k.halves(ctx, changes, fits)
+}
+
+func (k *Keeper) crowdedOne(ctx context.Context, c *Change) error {
+	if !c.over() {
+		k.apply.full[c.Set] = true
+		k.apply.left++
+		return nil
+	}
+	// There was no room even for the bare element that makes a deletion safe. Without it a missing one is an error.
+	_, found, err := k.lookup(ctx, c.Set, c.First)
+	if err != nil || !found {
+		return err
+	}
+	b := &k.batch
+	b.begin()
+	l := b.list(k.config.Table, c.Set, unix.NFT_MSG_DELSETELEM, 0)
+	l.room()
+	b.bare(&c.Element)
+	l.close()
+	b.finish()
+	if err := k.command.transact(b); err != nil && !isErrno(err, unix.ENOENT) {
+		return k.explain(err)
+	}
+	return nil
+}
