@@ -1,0 +1,297 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"strconv"
+	"time"
+
+	"banset/cmd/internal/mirror"
+	"banset/cmd/internal/source"
+	"banset/policy"
+	"banset/policy/judge"
+	"banset/policy/ledger"
+)
+
+// court is the one goroutine that owns the judgement. Hits come to it from the sources, everything else as functions
+// to run; the mirrors come for the work that it leaves in the book.
+type court struct {
+	judge *judge.Judge
+	log   *slog.Logger
+	now   func() time.Time
+
+	direct bool // there is no goroutine: do runs at once
+
+	found chan finding
+	calls chan call
+	ready chan struct{}
+	over  chan struct{} // closed when it runs no more
+
+	// wake tells the mirrors and the state that there is work for them.
+	wakeKernel, wakeFile, wakeState func()
+
+	stats     map[string]*policyStats
+	positions map[string]source.Position // as judged, by positionKey
+	moved     map[string]struct{}        // positions that the state has yet to be told of
+	recent    recent
+	waiters   []*waiter
+	backlog   map[string]time.Time // logs that sent lines from a backlog, and when last
+}
+
+// finding is what a source's goroutine found in one chunk.
+type finding struct {
+	log  string
+	live bool
+	hits []policy.Hit
+	next source.Position
+	done []source.Position
+}
+
+type call struct {
+	f    func(*judge.Judge)
+	done chan struct{}
+}
+
+type policyStats struct {
+	found, banned uint64
+	last          time.Time
+}
+
+// waiter waits until both copies hold what the book says of some hosts.
+type waiter struct {
+	hosts []netip.Prefix
+	done  chan error
+}
+
+func newCourt(j *judge.Judge, log *slog.Logger) *court {
+	idle := func() {}
+	return &court{
+		judge: j, log: log, now: time.Now,
+		found: make(chan finding, 64), calls: make(chan call), ready: make(chan struct{}), over: make(chan struct{}),
+		wakeKernel: idle, wakeFile: idle, wakeState: idle,
+		stats:     make(map[string]*policyStats),
+		positions: make(map[string]source.Position),
+		moved:     make(map[string]struct{}),
+		backlog:   make(map[string]time.Time),
+	}
+}
+
+func (c *court) String() string         { return "court" }
+func (c *court) Ready() <-chan struct{} { return c.ready }
+
+// do runs f in the court's goroutine. It is mirror.Do.
+func (c *court) do(ctx context.Context, f func(*judge.Judge)) error {
+	if c.direct {
+		f(c.judge)
+		return nil
+	}
+	x := call{f, make(chan struct{})}
+	select {
+	case c.calls <- x:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-c.over:
+		return context.Canceled
+	}
+	<-x.done
+	return nil
+}
+
+// Run judges until ctx ends. The tasks that send to it have ended by then.
+func (c *court) Run(ctx context.Context) error {
+	defer close(c.over)
+	close(c.ready)
+	end := time.NewTimer(time.Hour)
+	defer end.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case x := <-c.calls:
+			x.f(c.judge)
+			close(x.done)
+		case f := <-c.found:
+			c.hear(f)
+		case <-end.C:
+		}
+		c.endBans()
+		c.wakeAll()
+		if next, ok := c.judge.Book().NextEnd(); ok {
+			end.Reset(max(0, time.Unix(next, 0).Sub(c.now())))
+		} else {
+			end.Stop()
+		}
+	}
+}
+
+func (c *court) wakeAll() {
+	book := c.judge.Book()
+	if book.Waiting(ledger.Kernel) > 0 {
+		c.wakeKernel()
+	}
+	if book.Waiting(ledger.File) > 0 {
+		c.wakeFile()
+	}
+	if book.Waiting(ledger.State) > 0 || len(c.moved) > 0 {
+		c.wakeState()
+	}
+}
+
+// endBans takes the bans out of the book whose time the kernel has let run out.
+func (c *court) endBans() {
+	for _, b := range c.judge.Book().EndOver(c.now()) {
+		c.log.Info(fmt.Sprintf("[%s] Unban %s (time over)", mirror.Label(b), mirror.Host(b.Host)))
+	}
+}
+
+// hear judges what one chunk brought and takes over its position: the two are committed together.
+func (c *court) hear(f finding) {
+	for _, h := range f.hits {
+		c.hit(f.log, h)
+	}
+	for _, p := range f.done {
+		// The inode of a file that is over may already belong to another log.
+		if key := positionKey(p); c.positions[key].Path == p.Path {
+			delete(c.positions, key)
+			c.moved[key] = struct{}{}
+		}
+	}
+	key := positionKey(f.next)
+	c.positions[key] = f.next
+	c.moved[key] = struct{}{}
+	switch {
+	case !f.live:
+		c.backlog[f.log] = c.now()
+	case len(c.backlog) > 0:
+		delete(c.backlog, f.log)
+	}
+}
+
+func (c *court) hit(log string, h policy.Hit) {
+	v := c.judge.Hit(log, h)
+	if v.Kind == judge.Dropped {
+		return
+	}
+	s := c.stat(v.Policy)
+	s.found++
+	s.last = v.At
+	c.recent.add(v, h.Fields)
+	host := mirror.Host(v.Host)
+	if v.Kind == judge.Allowed {
+		if h.Live {
+			c.log.Info(fmt.Sprintf("[%s] Ignore %s: on the allowlist", v.Policy, host))
+		}
+		return
+	}
+	// A backlog's failures are told by their bans: a line each would be a second copy of the log.
+	if h.Live {
+		c.log.Info(fmt.Sprintf("[%s] Found %s%s", v.Policy, mirror.Host(h.Host), fieldsText(h.Fields)))
+	}
+	step := ""
+	if v.Offences > 1 {
+		step = fmt.Sprintf(", offence %d", v.Offences)
+	}
+	switch v.Kind {
+	case judge.Banned:
+		s.banned++
+		c.log.Info(fmt.Sprintf("[%s] Ban %s %s (%s%s)", v.Policy, host, mirror.Until(v.Ban), failures(v.Failures), step))
+	case judge.Moved:
+		s.banned++
+		c.log.Info(fmt.Sprintf("[%s] Ban %s now %s (%s%s)", v.Policy, host, mirror.Until(v.Ban), failures(v.Failures), step))
+	case judge.Again:
+		c.log.Info(fmt.Sprintf("[%s] %s already banned %s by %s", v.Policy, host, mirror.Until(v.Ban), mirror.Label(v.Ban)))
+	}
+}
+
+func failures(n int) string {
+	if n == 1 {
+		return "1 failure"
+	}
+	return strconv.Itoa(n) + " failures"
+}
+
+// fieldsText is the named groups of a hit for a log line. Their text is an attacker's: quoted, and cut.
+func fieldsText(fields []policy.Field) string {
+	const most = 64
+	text := ""
+	for _, f := range fields {
+		v := f.Value
+		if len(v) > most {
+			v = v[:most]
+		}
+		text += " " + f.Name + "=" + strconv.QuoteToASCII(v)
+	}
+	return text
+}
+
+func (c *court) stat(name string) *policyStats {
+	s := c.stats[name]
+	if s == nil {
+		s = &policyStats{}
+		c.stats[name] = s
+	}
+	return s
+}
+
+// copied is told by a mirror after each piece of work: err says why it could not be done.
+func (c *court) copied(err error) {
+	c.waiters = slices.DeleteFunc(c.waiters, func(w *waiter) bool {
+		if err == nil && !c.held(w.hosts) {
+			return false
+		}
+		w.done <- err
+		return true
+	})
+}
+
+func (c *court) held(hosts []netip.Prefix) bool {
+	for _, h := range hosts {
+		if !c.judge.Book().Holds(ledger.Kernel, h) || !c.judge.Book().Holds(ledger.File, h) {
+			return false
+		}
+	}
+	return true
+}
+
+// await adds a waiter; call it within do. The error arrives in the channel once.
+func (c *court) await(hosts []netip.Prefix) <-chan error {
+	w := &waiter{hosts, make(chan error, 1)}
+	if c.held(hosts) {
+		w.done <- nil
+	} else {
+		c.waiters = append(c.waiters, w)
+	}
+	return w.done
+}
+
+// recent is the last failures, for `why`: bounded, because their text comes from the log.
+type recent struct {
+	ring [1024]recentHit
+	next int
+}
+
+type recentHit struct {
+	policy string
+	host   netip.Prefix
+	at     time.Time
+	fields []policy.Field
+}
+
+func (r *recent) add(v judge.Verdict, fields []policy.Field) {
+	r.ring[r.next] = recentHit{v.Policy, v.Host, v.At, fields}
+	r.next = (r.next + 1) % len(r.ring)
+}
+
+// last is the fields of the host's last failure that a policy counted, if it is still known.
+func (r *recent) last(name string, host netip.Prefix) []policy.Field {
+	for i := range r.ring {
+		h := r.ring[(r.next-1-i+2*len(r.ring))%len(r.ring)]
+		if h.policy == name && h.host == host {
+			return h.fields
+		}
+	}
+	return nil
+}

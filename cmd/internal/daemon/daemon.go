@@ -1,0 +1,401 @@
+// Package daemon is banset at work: it opens the state, fills the book of bans, puts it into the kernel, and then
+// follows the logs, as a list of tasks that start one after the other and stop in the opposite order.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mdlayher/sdnotify"
+
+	"banset/cmd/internal/control"
+	"banset/cmd/internal/mirror"
+	"banset/cmd/internal/source"
+	"banset/cmd/internal/state"
+	"banset/nft"
+	"banset/policy"
+	"banset/policy/blocklist"
+	"banset/policy/config"
+	"banset/policy/judge"
+)
+
+// Options is what the daemon is started with.
+type Options struct {
+	// Load reads and checks the configuration; again at every reload. Its error is for people: all problems.
+	Load    func() (*config.Config, error)
+	Config  string // what people call that configuration: the file, or that there is none
+	Version string
+	Log     *slog.Logger
+	Reload  <-chan struct{} // asks for a reload (SIGHUP); may be nil
+	Ready   func()          // called when protection stands and the logs are followed; may be nil
+}
+
+// house is what the daemon and the commands without a daemon both work on.
+type house struct {
+	log    *slog.Logger
+	store  *state.Store
+	court  *court
+	keeper *nft.Keeper
+	kernel *mirror.Kernel
+	file   *mirror.File
+	memory *memory
+
+	mu        sync.Mutex // of what a reload replaces
+	config    *config.Config
+	loaded    time.Time
+	positions []source.Position // where the state says that reading resumes
+}
+
+// open opens the state, fills the book and the counts from it and from the blocklist, and prepares kernel and file.
+// It changes neither.
+func open(cfg *config.Config, log *slog.Logger) (h *house, err error) {
+	h = &house{log: log, config: cfg, loaded: time.Now()}
+	set, err := settings(cfg)
+	if err != nil {
+		return nil, err
+	}
+	for _, path := range []string{cfg.State, cfg.Blocklist} {
+		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+			return nil, fmt.Errorf("making the directory for %s: %w", path, err)
+		}
+	}
+	if h.store, err = state.Open(cfg.State, state.Options{}); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			h.close()
+		}
+	}()
+	if notice := h.store.Notice(); notice != "" {
+		log.Warn("state: " + notice)
+	}
+	j := judge.New(set)
+	h.court = newCourt(j, log)
+	bans, positions, err := load(h.store, j, log)
+	if err != nil {
+		return nil, err
+	}
+	h.positions = positions
+	for _, p := range positions {
+		h.court.positions[positionKey(p)] = p
+	}
+	h.file = mirror.NewFile(cfg.Blocklist, h.court.do, log, h.parsing, h.court.copied)
+	if err := h.file.Load(j, bans, time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the blocklist: %w", err)
+	}
+	if h.keeper, err = nft.Open(kernelConfig(cfg)); err != nil {
+		return nil, err
+	}
+	h.kernel = mirror.NewKernel(h.keeper, h.court.do, log, cfg.IPv6Prefix, h.court.copied)
+	h.memory = newMemory(h.store, h.court, log)
+	return h, nil
+}
+
+func (h *house) close() error {
+	var errs []error
+	if h.keeper != nil {
+		errs = append(errs, h.keeper.Close())
+	}
+	if h.store != nil {
+		errs = append(errs, h.store.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// parsing says how the blocklist is to be read now.
+func (h *house) parsing() blocklist.Options {
+	return blocklist.Options{Location: time.Local, LegacyBan: h.current().LongestBan()}
+}
+
+func (h *house) current() *config.Config {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.config
+}
+
+func settings(cfg *config.Config) (judge.Settings, error) {
+	s := judge.Settings{
+		Allow:      slices.Clone(cfg.IgnoreIP),
+		IPv6Prefix: cfg.IPv6Prefix,
+		MaxHosts:   cfg.MaxHosts,
+		MaxBans:    cfg.MaxBans,
+	}
+	for _, p := range cfg.Policies {
+		if p.Enabled {
+			s.Policies = append(s.Policies, p.Policy)
+		}
+	}
+	if cfg.IgnoreSelf {
+		own, err := ownAddresses()
+		if err != nil {
+			return s, err
+		}
+		s.Allow = append(s.Allow, own...)
+	}
+	return s, nil
+}
+
+func kernelConfig(cfg *config.Config) nft.Config {
+	n := cfg.NFTables
+	return nft.Config{
+		Table: n.Table, Hook: n.Hook, Priority: n.Priority, Direction: n.Direction, Verdict: n.Verdict,
+		Counters: n.Counters, IPv6Prefix: cfg.IPv6Prefix, Size: uint32(min(cfg.MaxBans, math.MaxInt32)),
+	}
+}
+
+// since is how far back a log without a position is read: what a policy could still count.
+func since(cfg *config.Config, now time.Time) time.Time {
+	longest := time.Duration(0)
+	for _, p := range cfg.Policies {
+		if p.Enabled {
+			longest = max(longest, p.FindTime)
+		}
+	}
+	if longest == policy.Forever {
+		return time.Unix(1, 0)
+	}
+	return now.Add(-longest)
+}
+
+// daemon is the house with its tasks running.
+type daemon struct {
+	*house
+	options Options
+	started time.Time
+	tasks   *tasks
+
+	reloading sync.Mutex
+	logs      *logs
+}
+
+// Run works until ctx ends or something makes going on impossible. Set and rules stay in the kernel. A lack of rights
+// is an fs.ErrPermission, a second daemon a [state.ErrInUse].
+func Run(ctx context.Context, o Options) (err error) {
+	cfg, err := o.Load()
+	if err != nil {
+		return err
+	}
+	h, err := open(cfg, o.Log)
+	if err != nil {
+		return err
+	}
+	d := &daemon{house: h, options: o, started: time.Now(), tasks: newTasks()}
+	defer func() {
+		d.tasks.stopAll()
+		err = errors.Join(err, d.close())
+	}()
+	c := d.court
+	c.wakeKernel, c.wakeFile, c.wakeState = func() { d.wakeKernel() }, d.file.Wake, d.memory.Wake
+	listener, err := control.Listen(cfg.Socket)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	start := func(t task) {
+		if err == nil {
+			err = d.tasks.start(ctx, t)
+		}
+	}
+	start(c)
+	start(d.memory)
+	start(d.kernel)
+	start(&fileTask{d.file})
+	start(newServer(listener, d))
+	if cfg.IgnoreSelf {
+		start(newSelf(d.selfChanged))
+	}
+	if err != nil {
+		return d.ended(ctx, err)
+	}
+	d.logs = newLogs(c, d.log, cfg.Policies, d.positions, since(cfg, time.Now()))
+	start(d.logs)
+	if err != nil {
+		return d.ended(ctx, err)
+	}
+	d.positions = nil
+	d.announce()
+	for {
+		select {
+		case <-ctx.Done():
+			d.notify(sdnotify.Stopping)
+			d.log.Info("stopping: the bans stay in the kernel")
+			return nil
+		case err := <-d.tasks.fail:
+			return err
+		case <-o.Reload:
+			if err := d.reload(ctx); err != nil {
+				d.log.Error(fmt.Sprintf("reload: the running configuration stays as it is:\n%v", err))
+			}
+		}
+	}
+}
+
+// ended is the error of a start: none when it was told to stop meanwhile.
+func (d *daemon) ended(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+func (d *daemon) wakeKernel() {
+	d.mu.Lock()
+	k := d.kernel
+	d.mu.Unlock()
+	k.Wake()
+}
+
+func (d *daemon) announce() {
+	waiting := 0
+	_, waits := d.logs.status()
+	waiting = len(waits)
+	var bans int
+	d.court.do(context.Background(), func(j *judge.Judge) { bans = j.Book().Len() })
+	d.log.Info(fmt.Sprintf("ready: %d policies (%d wait for a log), %d bans in table inet %s; configuration: %s",
+		len(d.logs.policies), waiting, bans, d.keeper.Config().Table, d.options.Config))
+	d.notify(sdnotify.Ready)
+	if d.options.Ready != nil {
+		d.options.Ready()
+	}
+}
+
+// notify tells systemd, when it is there.
+func (d *daemon) notify(state string) {
+	n, err := sdnotify.New()
+	if err != nil {
+		return // not started by systemd
+	}
+	defer n.Close()
+	if err := n.Notify(state); err != nil {
+		d.log.Warn(fmt.Sprintf("telling systemd: %v", err))
+	}
+}
+
+// reload reads the configuration anew and goes over to it. An error leaves everything as it was.
+func (d *daemon) reload(ctx context.Context) error {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	cfg, err := d.options.Load()
+	if err != nil {
+		return err
+	}
+	set, err := settings(cfg)
+	if err != nil {
+		return err
+	}
+	old := d.current()
+	for _, fixed := range []struct{ name, old, new string }{
+		{"blocklist", old.Blocklist, cfg.Blocklist}, {"state", old.State, cfg.State}, {"socket", old.Socket, cfg.Socket},
+	} {
+		if fixed.old != fixed.new {
+			return fmt.Errorf("%s: a reload can't move it from %s to %s; restart the daemon", fixed.name, fixed.old, fixed.new)
+		}
+	}
+	var keeper *nft.Keeper
+	if next := kernelConfig(cfg); next != kernelConfig(old) {
+		if keeper, err = nft.Open(next); err != nil {
+			return err
+		}
+	}
+	// From here on nothing is refused any more. Reading stops first, so that each line is judged by one configuration.
+	d.tasks.stop(d.logs)
+	var lifted []policy.Ban
+	var positions []source.Position
+	if err := d.court.do(ctx, func(j *judge.Judge) {
+		lifted = j.Reconfigure(set)
+		for _, p := range d.court.positions {
+			positions = append(positions, p)
+		}
+	}); err != nil {
+		return err
+	}
+	for _, b := range lifted {
+		d.log.Info(fmt.Sprintf("[%s] Unban %s (now on the allowlist)", mirror.Label(b), mirror.Host(b.Host)))
+	}
+	d.mu.Lock()
+	d.config, d.loaded = cfg, time.Now()
+	d.mu.Unlock()
+	if keeper != nil {
+		if err := d.changeKernel(ctx, keeper, old.IPv6Prefix != cfg.IPv6Prefix); err != nil {
+			return err
+		}
+	}
+	d.file.Reread()
+	d.wakeKernel()
+	d.logs = newLogs(d.court, d.log, cfg.Policies, positions, since(cfg, time.Now()))
+	if err := d.tasks.start(ctx, d.logs); err != nil {
+		return err
+	}
+	d.log.Info(fmt.Sprintf("reloaded: %d policies, %d bans lifted", len(d.logs.policies), len(lifted)))
+	return nil
+}
+
+// changeKernel goes over to a table that looks different. The old one stands until the new one does.
+func (d *daemon) changeKernel(ctx context.Context, keeper *nft.Keeper, anew bool) error {
+	d.mu.Lock()
+	oldKernel, oldKeeper := d.kernel, d.keeper
+	d.mu.Unlock()
+	d.tasks.stop(oldKernel)
+	next := mirror.NewKernel(keeper, d.court.do, d.log, keeper.Config().IPv6Prefix, d.court.copied)
+	next.Anew = anew
+	d.mu.Lock()
+	d.kernel, d.keeper = next, keeper
+	d.mu.Unlock()
+	if err := d.tasks.start(ctx, next); err != nil {
+		return err
+	}
+	if oldKeeper.Config().Table != keeper.Config().Table {
+		if err := oldKeeper.Remove(ctx); err != nil {
+			d.log.Error(fmt.Sprintf("kernel: the old table stays: %v", err))
+		}
+	}
+	return oldKeeper.Close()
+}
+
+// selfChanged brings the allowlist up to date with this host's addresses.
+func (d *daemon) selfChanged(ctx context.Context) {
+	d.reloading.Lock()
+	defer d.reloading.Unlock()
+	set, err := settings(d.current())
+	if err != nil {
+		d.log.Error(fmt.Sprintf("allowlist: %v; it stays as it is", err))
+		return
+	}
+	d.court.do(ctx, func(j *judge.Judge) {
+		if slices.Equal(judge.NewAllow(set.Allow), j.Allow()) {
+			return
+		}
+		for _, b := range j.Reconfigure(set) {
+			d.log.Info(fmt.Sprintf("[%s] Unban %s (now an address of this host)", mirror.Label(b), mirror.Host(b.Host)))
+		}
+		d.log.Info("allowlist: this host's addresses changed")
+	})
+}
+
+// fileTask runs the blocklist's mirror and lets it finish its work at the end.
+type fileTask struct{ *mirror.File }
+
+func (t *fileTask) Ready() <-chan struct{} { return closed }
+
+func (t *fileTask) Run(ctx context.Context) error {
+	err := t.File.Run(ctx)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	return errors.Join(err, t.Finish(last))
+}
+
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()

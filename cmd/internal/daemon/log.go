@@ -1,0 +1,100 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+)
+
+// queueSize is how much log text may wait for a slow reader of our output, in bytes.
+const queueSize = 1 << 20
+
+// logHandler writes one line a record, in fail2ban's shape: people grep for "[policy] Ban". The journal gets a
+// priority and no time, anything else the local time and a word for what is wrong.
+//
+// Writing happens in a goroutine of its own: a full pipe must not hold up a ban. What does not fit the queue is
+// counted and told.
+type logHandler struct {
+	out     io.Writer
+	journal bool
+	level   slog.Level
+
+	mu      sync.Mutex
+	more    *sync.Cond
+	queue   []byte
+	lost    int
+	closed  bool
+	written chan struct{}
+}
+
+// NewLogger returns a logger to out and a function that writes what is queued and ends it. Debug lines only if debug.
+func NewLogger(out io.Writer, debug bool) (log *slog.Logger, flush func()) {
+	h := &logHandler{out: out, journal: os.Getenv("JOURNAL_STREAM") != "", written: make(chan struct{})}
+	if debug {
+		h.level = slog.LevelDebug
+	}
+	h.more = sync.NewCond(&h.mu)
+	go h.write()
+	return slog.New(h), func() {
+		h.mu.Lock()
+		h.closed = true
+		h.more.Signal()
+		h.mu.Unlock()
+		<-h.written
+	}
+}
+
+func (h *logHandler) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level }
+func (h *logHandler) WithAttrs([]slog.Attr) slog.Handler           { return h }
+func (h *logHandler) WithGroup(string) slog.Handler                { return h }
+
+func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
+	line := r.Time.Format("2006-01-02 15:04:05.000 ")
+	word := map[slog.Level]string{slog.LevelError: "ERROR ", slog.LevelWarn: "WARNING "}[r.Level]
+	if h.journal {
+		// See sd-daemon(3) for the prefix.
+		line = map[slog.Level]string{slog.LevelError: "<3>", slog.LevelWarn: "<4>", slog.LevelDebug: "<7>"}[r.Level]
+		word = ""
+	}
+	line += word + r.Message
+	r.Attrs(func(a slog.Attr) bool {
+		line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		return true
+	})
+	line += "\n"
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.queue)+len(line) > queueSize || h.closed {
+		h.lost++
+		return nil
+	}
+	h.queue = append(h.queue, line...)
+	h.more.Signal()
+	return nil
+}
+
+func (h *logHandler) write() {
+	defer close(h.written)
+	var buf []byte
+	for {
+		h.mu.Lock()
+		for len(h.queue) == 0 && !h.closed {
+			h.more.Wait()
+		}
+		buf, h.queue = h.queue, buf[:0]
+		lost, closed := h.lost, h.closed
+		h.lost = 0
+		h.mu.Unlock()
+		if lost > 0 {
+			buf = fmt.Appendf(buf, "%s%d log lines were lost: nobody read them\n", time.Now().Format("2006-01-02 15:04:05.000 WARNING "), lost)
+		}
+		if len(buf) == 0 && closed {
+			return
+		}
+		h.out.Write(buf) // nobody is left to tell of an error
+	}
+}

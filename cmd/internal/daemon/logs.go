@@ -1,0 +1,173 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"banset/cmd/internal/control"
+	"banset/cmd/internal/source"
+	"banset/cmd/internal/source/follow"
+	"banset/policy"
+	"banset/policy/config"
+	"banset/policy/match"
+)
+
+// logs is the task that follows the policies' log files, matches their lines in the sources' own goroutines, and
+// sends the hits to the court.
+type logs struct {
+	court    *court
+	log      *slog.Logger
+	policies []*config.Policy
+	source   source.Source
+	ready    chan struct{}
+
+	mu      sync.Mutex
+	readers map[string]*reader // by the log's names
+}
+
+// reader is what is known of one log: which policies read it and what its lines look like. Only the goroutine that
+// the log's chunks come from uses the scanner.
+type reader struct {
+	name     string
+	policies []string
+	scanner  *match.Scanner
+	told     bool // that lines without a time stamp count at their arrival
+
+	mu        sync.Mutex
+	layout    string
+	unstamped uint64
+}
+
+func newLogs(c *court, log *slog.Logger, policies []*config.Policy, from []source.Position, since time.Time) *logs {
+	l := &logs{court: c, log: log, ready: make(chan struct{}), readers: make(map[string]*reader)}
+	var patterns []string
+	for _, p := range policies {
+		if p.Enabled && len(p.LogPath) > 0 {
+			l.policies = append(l.policies, p)
+			patterns = append(patterns, p.LogPath...)
+		}
+	}
+	l.source = follow.New(patterns, follow.Options{From: from, Since: since, Logger: log})
+	close(l.ready)
+	return l
+}
+
+func (l *logs) String() string         { return "logs" }
+func (l *logs) Ready() <-chan struct{} { return l.ready }
+
+func (l *logs) Run(ctx context.Context) error { return l.source.Run(ctx, l.chunk) }
+
+// chunk matches the lines of one chunk. What it found and where reading goes on are one message, so that a commit
+// never has the one without the other.
+func (l *logs) chunk(ctx context.Context, c source.Chunk) error {
+	f := finding{live: c.Live, next: c.Next, done: c.Done}
+	if r := l.reader(c.Names); r != nil && len(c.Lines) > 0 {
+		f.log = r.name
+		r.scanner.Scan(c.Lines, c.Arrived, func(m match.Match) {
+			f.hits = append(f.hits, policy.Hit{
+				Policy: r.policies[m.Job], Host: m.Host, Stamp: m.Stamp, Arrived: c.Arrived, Live: c.Live, Fields: m.Fields,
+			})
+		})
+		r.note(l.log)
+	}
+	select {
+	case l.court.found <- f:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// reader finds the reader for a log that is known under these names, nil when no policy reads it.
+func (l *logs) reader(names []string) *reader {
+	key := strings.Join(names, "\x00")
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if r, ok := l.readers[key]; ok {
+		return r
+	}
+	r := &reader{}
+	var jobs []match.Job
+	for _, p := range l.policies {
+		if reads(p, names) {
+			r.policies = append(r.policies, p.Name)
+			jobs = append(jobs, match.Job{Policy: p.Name, Filter: p.Filter, Date: p.Date, Zone: p.Zone})
+		}
+	}
+	if len(jobs) == 0 {
+		l.readers[key] = nil
+		return nil
+	}
+	r.name = names[0]
+	r.scanner = match.NewScanner(jobs)
+	l.readers[key] = r
+	return r
+}
+
+// reads reports whether one of a policy's paths leads to a log of these names.
+func reads(p *config.Policy, names []string) bool {
+	for _, pattern := range p.LogPath {
+		for _, name := range names {
+			if name == pattern {
+				return true
+			}
+			if ok, _ := filepath.Match(pattern, name); ok {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// note takes over from the scanner what status shows, and says once that a log's lines have no time.
+func (r *reader) note(log *slog.Logger) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unstamped = 0
+	for i := range r.policies {
+		if layout := r.scanner.Layout(i); layout != "" {
+			r.layout = layout
+		}
+		r.unstamped = max(r.unstamped, r.scanner.Unstamped(i))
+	}
+	if r.unstamped > 0 && !r.told {
+		r.told = true
+		log.Warn(fmt.Sprintf("%s: a failure has no time stamp that can be read: it counts at its arrival (see datepattern in banset.yaml(5))", r.name))
+	}
+}
+
+// status is what people see of the logs, and which policies wait for one.
+func (l *logs) status() (all []control.LogStatus, waiting map[string]bool) {
+	waiting = make(map[string]bool)
+	for _, p := range l.policies {
+		waiting[p.Name] = true
+	}
+	for _, s := range l.source.Status() {
+		ls := control.LogStatus{Status: s}
+		for _, p := range l.policies {
+			if reads(p, []string{s.Name}) || slices.Contains(p.LogPath, s.Name) {
+				ls.Policies = append(ls.Policies, p.Name)
+				if s.State != source.Waiting {
+					delete(waiting, p.Name)
+				}
+			}
+		}
+		l.mu.Lock()
+		for _, r := range l.readers {
+			if r != nil && r.name == s.Name {
+				r.mu.Lock()
+				ls.Stamps = r.layout
+				r.mu.Unlock()
+			}
+		}
+		l.mu.Unlock()
+		all = append(all, ls)
+	}
+	return all, waiting
+}

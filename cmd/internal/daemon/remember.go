@@ -1,0 +1,258 @@
+package daemon
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"strconv"
+	"time"
+
+	"banset/cmd/internal/mirror"
+	"banset/cmd/internal/source"
+	"banset/cmd/internal/state"
+	"banset/policy"
+	"banset/policy/judge"
+	"banset/policy/ledger"
+)
+
+// commitEvery is how much of the judgement a crash may have to repeat from the logs.
+const commitEvery = time.Second
+
+// buckets says where the state keeps each part of the judge's memory.
+var buckets = map[judge.Part]state.Bucket{
+	judge.Windows: state.Windows,
+	judge.Ladder:  state.Ladder,
+	judge.Skews:   state.Skews,
+}
+
+// memory commits what the court learned, about once a second and only when there is something: counts, bans and the
+// positions that go with them in one transaction.
+type memory struct {
+	store *state.Store
+	court *court
+	log   *slog.Logger
+	wake  chan struct{}
+	ready chan struct{}
+	// unsaved is what a failed commit left, by bucket and key.
+	unsaved map[string]state.Change
+}
+
+func newMemory(store *state.Store, c *court, log *slog.Logger) *memory {
+	m := &memory{store: store, court: c, log: log, wake: make(chan struct{}, 1), ready: make(chan struct{})}
+	close(m.ready)
+	return m
+}
+
+func (m *memory) String() string         { return "state" }
+func (m *memory) Ready() <-chan struct{} { return m.ready }
+
+// Wake says that there is something to commit. It never blocks.
+func (m *memory) Wake() {
+	select {
+	case m.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (m *memory) Run(ctx context.Context) error {
+	trouble := ""
+	for {
+		select {
+		case <-ctx.Done():
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+			defer cancel()
+			return m.commit(last)
+		case <-m.wake:
+		}
+		wait := commitEvery
+		err := m.commit(ctx)
+		switch {
+		case ctx.Err() != nil:
+			continue
+		case err != nil:
+			wait = 10 * time.Second
+			m.Wake()
+			if text := err.Error(); text != trouble {
+				trouble = text
+				m.log.Error(fmt.Sprintf("state: %s; counting goes on in memory", text))
+			}
+		case trouble != "":
+			trouble = ""
+			m.log.Info("state: writing works again")
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+}
+
+// commit takes a snapshot of what changed and makes it durable.
+func (m *memory) commit(ctx context.Context) error {
+	var changes []state.Change
+	if err := m.court.do(ctx, func(j *judge.Judge) { changes = m.court.changes(j) }); err != nil {
+		return err
+	}
+	if m.unsaved != nil {
+		for _, c := range changes {
+			m.unsaved[string(c.Bucket)+"\x00"+string(c.Key)] = c
+		}
+		changes = changes[:0]
+		for _, c := range m.unsaved {
+			changes = append(changes, c)
+		}
+	}
+	if len(changes) == 0 {
+		return nil
+	}
+	if err := m.store.Commit(changes); err != nil {
+		if m.unsaved == nil {
+			m.unsaved = make(map[string]state.Change, len(changes))
+			for _, c := range changes {
+				m.unsaved[string(c.Bucket)+"\x00"+string(c.Key)] = c
+			}
+		}
+		return err
+	}
+	m.unsaved = nil
+	return nil
+}
+
+// changes is all that changed since the last call, for one transaction. It runs in the court's goroutine.
+func (c *court) changes(j *judge.Judge) []state.Change {
+	var changes []state.Change
+	j.Changed(func(p judge.Part, key, value []byte) {
+		changes = append(changes, state.Change{Bucket: buckets[p], Key: key, Value: value})
+	})
+	book := j.Book()
+	bans, gone := book.Work(ledger.State, 0)
+	for _, b := range bans {
+		changes = append(changes, state.Change{Bucket: state.Lines, Key: hostKey(b.Host), Value: encodeBan(b, book.Holds(ledger.File, b.Host), false)})
+	}
+	for _, host := range gone {
+		change := state.Change{Bucket: state.Lines, Key: hostKey(host)}
+		if !book.Holds(ledger.File, host) {
+			// The file still has the line: after a crash it must not be taken for a new ban.
+			change.Value = encodeBan(policy.Ban{Host: host}, false, true)
+		}
+		changes = append(changes, change)
+	}
+	book.Done(ledger.State, true) // what a commit can't write, memory keeps
+	for key := range c.moved {
+		change := state.Change{Bucket: state.Positions, Key: []byte(key)}
+		if p, ok := c.positions[key]; ok {
+			change.Value, _ = json.Marshal(p) // a plain struct always marshals
+		}
+		changes = append(changes, change)
+	}
+	clear(c.moved)
+	return changes
+}
+
+// load puts back what the state holds. What can't be read is told and left out: the logs and the file still have it.
+func load(store *state.Store, j *judge.Judge, log *slog.Logger) (bans []mirror.Remembered, positions []source.Position, err error) {
+	odd := 0
+	for part, bucket := range buckets {
+		err := store.Each(bucket, func(k, v []byte) error {
+			if err := j.Load(part, k, v); err != nil {
+				odd++
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+	}
+	j.Loaded()
+	err = store.Each(state.Lines, func(k, v []byte) error {
+		if r, ok := decodeBan(k, v); ok {
+			bans = append(bans, r)
+		} else {
+			odd++
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	err = store.Each(state.Positions, func(_, v []byte) error {
+		var p source.Position
+		if err := json.Unmarshal(v, &p); err != nil {
+			odd++
+			return nil
+		}
+		positions = append(positions, p)
+		return nil
+	})
+	if odd > 0 {
+		log.Warn(fmt.Sprintf("state: %d records can't be read and are left out", odd))
+	}
+	return bans, positions, err
+}
+
+func positionKey(p source.Position) string {
+	if p.Ino == 0 {
+		return p.Path
+	}
+	return strconv.FormatUint(p.Dev, 16) + ":" + strconv.FormatUint(p.Ino, 16)
+}
+
+func hostKey(p netip.Prefix) []byte {
+	b, _ := p.MarshalBinary() // never fails
+	return b
+}
+
+const (
+	flagFiled = 1 << iota
+	flagGone
+)
+
+// encodeBan is a ban as the state keeps it: flags, at, until and failures as varints, the policy's name and the note
+// with their lengths.
+func encodeBan(b policy.Ban, filed, gone bool) []byte {
+	flags := uint64(0)
+	if filed {
+		flags |= flagFiled
+	}
+	if gone {
+		flags |= flagGone
+	}
+	out := binary.AppendUvarint(nil, flags)
+	out = binary.AppendVarint(out, b.At)
+	out = binary.AppendVarint(out, b.Until)
+	out = binary.AppendVarint(out, int64(b.Failures))
+	out = binary.AppendUvarint(out, uint64(len(b.Policy)))
+	out = append(out, b.Policy...)
+	return append(out, b.Note...)
+}
+
+func decodeBan(key, value []byte) (r mirror.Remembered, ok bool) {
+	if r.Ban.Host.UnmarshalBinary(key) != nil {
+		return r, false
+	}
+	flags, n := binary.Uvarint(value)
+	if n <= 0 {
+		return r, false
+	}
+	value = value[n:]
+	var numbers [3]int64
+	for i := range numbers {
+		x, n := binary.Varint(value)
+		if n <= 0 {
+			return r, false
+		}
+		numbers[i], value = x, value[n:]
+	}
+	size, n := binary.Uvarint(value)
+	if n <= 0 || size > uint64(len(value)-n) {
+		return r, false
+	}
+	r.Filed, r.Gone = flags&flagFiled != 0, flags&flagGone != 0
+	r.Ban.At, r.Ban.Until, r.Ban.Failures = numbers[0], numbers[1], int(numbers[2])
+	r.Ban.Policy = string(value[n : n+int(size)])
+	r.Ban.Note = string(value[n+int(size):])
+	return r, true
+}

@@ -1,0 +1,467 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"banset/nft"
+	"banset/policy"
+	"banset/policy/judge"
+	"banset/policy/ledger"
+)
+
+const (
+	// perTransaction bounds one push to the kernel, so that a load of a million bans keeps its memory flat.
+	perTransaction = 50_000
+	// dumpable is the most elements that a start reads back: the kernel's dump is quadratic.
+	dumpable = 200_000
+	// resolution is how far the ends of one ban may differ between book and kernel and still be the same.
+	resolution = 2 * time.Second
+)
+
+// Kernel mirrors the book in the kernel's sets. One goroutine runs it.
+type Kernel struct {
+	Keeper     *nft.Keeper
+	Do         Do
+	Log        *slog.Logger
+	IPv6Prefix int
+	// Changed is called in the judgement's goroutine after a push, with what went wrong, nil when nothing did.
+	Changed func(error)
+	// Anew makes a start replace what stands in the kernel: its elements mean something else now.
+	Anew bool
+
+	wake   chan struct{}
+	repair chan repair
+	ready  chan struct{}
+
+	// nets is what the interval sets hold, by first address: a range of ours with the prefix that has it, or
+	// somebody's with none.
+	nets map[netip.Addr]netElement
+
+	mu       sync.Mutex
+	strays   []nft.Element // to be taken out: keys that can't stand where somebody put them
+	seenNets []nft.Element // somebody's ranges, seen by the watcher
+	lostNets []nft.Element
+	healings int
+}
+
+type netElement struct {
+	nft.Element
+	until int64
+	host  netip.Prefix // of the ban; invalid for somebody else's
+}
+
+// repair is a request to put the kernel's side back.
+type repair struct {
+	why  string
+	anew bool // the sets can't be trusted: make the table anew, elements and all
+	lost bool // events were lost: compare with a dump
+}
+
+// NewKernel prepares a mirror; set its exported fields before Run.
+func NewKernel(keeper *nft.Keeper, do Do, log *slog.Logger, ipv6Prefix int, changed func(error)) *Kernel {
+	return &Kernel{
+		Keeper: keeper, Do: do, Log: log, IPv6Prefix: ipv6Prefix, Changed: changed,
+		wake:   make(chan struct{}, 1),
+		repair: make(chan repair, 16),
+		ready:  make(chan struct{}),
+		nets:   make(map[netip.Addr]netElement),
+	}
+}
+
+// Wake says that there is work. It never blocks.
+func (k *Kernel) Wake() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Ready is closed when the kernel first holds the book.
+func (k *Kernel) Ready() <-chan struct{} { return k.ready }
+
+// Healings is how often something of ours had gone from the kernel and was put back.
+func (k *Kernel) Healings() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.healings
+}
+
+func (k *Kernel) String() string { return "kernel" }
+
+// Run puts the book into the kernel and keeps it there until ctx ends. Set and rules stay.
+func (k *Kernel) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	watching := make(chan struct{})
+	g.Go(func() error {
+		if err := k.Keeper.Watch(ctx, sync.OnceFunc(func() { close(watching) }), func(t nft.Transaction) error { return k.observe(ctx, t) }); err != nil {
+			return fmt.Errorf("watching the kernel's table: %w", err)
+		}
+		return nil
+	})
+	g.Go(func() error {
+		// Nothing that happens between the first look and the first event may go unseen.
+		select {
+		case <-watching:
+		case <-ctx.Done():
+			return nil
+		}
+		if err := k.Start(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		close(k.ready)
+		k.serve(ctx)
+		return nil
+	})
+	return g.Wait()
+}
+
+func (k *Kernel) serve(ctx context.Context) {
+	pace := pacer{}
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	backoff := 50 * time.Millisecond
+	again := func() {
+		retry.Reset(backoff)
+		backoff = min(2*backoff, 30*time.Second)
+	}
+	for {
+		var err error
+		select {
+		case <-ctx.Done():
+			return
+		case <-k.wake:
+			err = k.Push(ctx)
+		case <-retry.C:
+			err = k.Push(ctx)
+		case r := <-k.repair:
+			if !pace.wait(ctx, k.Log, r.why) {
+				return
+			}
+			err = k.heal(ctx, r.merge(k.repair))
+		}
+		switch {
+		case err == nil:
+			backoff = 50 * time.Millisecond
+		case ctx.Err() != nil:
+			return
+		case errors.Is(err, nft.ErrMissing):
+			k.ask(repair{why: "a set was missing", anew: true})
+		default:
+			k.Log.Error(fmt.Sprintf("kernel: %v; trying again in %s", err, backoff))
+			again()
+		}
+	}
+}
+
+// merge takes in what else was asked for meanwhile: one repair answers it all.
+func (r repair) merge(more <-chan repair) repair {
+	for {
+		select {
+		case x := <-more:
+			r.anew = r.anew || x.anew
+			r.lost = r.lost || x.lost
+		default:
+			return r
+		}
+	}
+}
+
+func (k *Kernel) ask(r repair) {
+	select {
+	case k.repair <- r:
+	default: // sixteen requests wait: one more changes nothing but the flags, which the worst of them carry
+	}
+}
+
+// Start makes table, sets and rules and brings what stands in the kernel in step with the book, without taking
+// anything away for a moment.
+func (k *Kernel) Start(ctx context.Context) error {
+	report, err := k.Keeper.Check(ctx)
+	if err != nil {
+		return err
+	}
+	if k.Anew || len(report.Emptied) == len(nft.Sets) {
+		// Nothing of ours stands: table and bans in one transaction, so that the rules never guard empty sets.
+		var elements []nft.Element
+		if err := k.Do(ctx, func(j *judge.Judge) { elements = k.everything(j, time.Now()) }); err != nil {
+			return err
+		}
+		if err := k.Keeper.Replace(ctx, slices.Values(elements)); err != nil {
+			return err
+		}
+		k.Log.Info(fmt.Sprintf("kernel: table inet %s made with %d bans", k.Keeper.Config().Table, len(elements)))
+		return k.Push(ctx)
+	}
+	if report, err = k.Keeper.Ensure(ctx); err != nil {
+		return err
+	}
+	for _, text := range report.Changes {
+		k.Log.Info("kernel: " + text)
+	}
+	if err := k.compare(ctx); err != nil {
+		return err
+	}
+	return k.Push(ctx)
+}
+
+// Push does the kernel's pending work.
+func (k *Kernel) Push(ctx context.Context) error {
+	for {
+		more, err := k.pushSome(ctx)
+		if err != nil || !more {
+			return err
+		}
+	}
+}
+
+func (k *Kernel) pushSome(ctx context.Context) (more bool, err error) {
+	var (
+		changes  []nft.Change
+		ranges   []ledger.Range
+		withNets bool
+		now      = time.Now()
+	)
+	k.mu.Lock()
+	strays := k.strays
+	k.strays = nil
+	for _, e := range k.seenNets {
+		k.nets[e.First] = netElement{Element: e}
+		withNets = true
+	}
+	for _, e := range k.lostNets {
+		delete(k.nets, e.First)
+		withNets = true
+	}
+	k.seenNets, k.lostNets = nil, nil
+	k.mu.Unlock()
+	for _, e := range strays {
+		changes = append(changes, nft.Change{Element: e, Delete: true})
+	}
+	err = k.Do(ctx, func(j *judge.Judge) {
+		book := j.Book()
+		bans, gone := book.Work(ledger.Kernel, perTransaction)
+		more = book.Waiting(ledger.Kernel) > 0
+		for _, b := range bans {
+			set, ok := hostSet(b.Host, k.IPv6Prefix)
+			if !ok || !book.IsHost(b.Host) {
+				withNets = true
+			}
+			if !ok {
+				continue
+			}
+			e, left := element(set, b.Host.Addr(), b.Host.Addr(), b, now)
+			changes = append(changes, nft.Change{Element: e, Delete: !left || !book.IsHost(b.Host)})
+		}
+		for _, host := range gone {
+			set, ok := hostSet(host, k.IPv6Prefix)
+			if !ok || len(k.nets) > 0 {
+				withNets = true
+			}
+			if ok {
+				changes = append(changes, nft.Change{Element: nft.Element{Set: set, First: host.Addr(), Last: host.Addr()}, Delete: true})
+			}
+		}
+		if withNets {
+			ranges = j.Ranges()
+		}
+	})
+	if err != nil {
+		return false, err
+	}
+	var nets map[netip.Addr]netElement
+	if withNets {
+		var diff []nft.Change
+		diff, nets = k.diffNets(ranges, now)
+		changes = append(changes, diff...)
+	}
+	if len(changes) > 0 {
+		err = k.Keeper.Apply(ctx, changes)
+	}
+	if err == nil && withNets {
+		k.nets = nets
+	}
+	if err != nil {
+		k.mu.Lock()
+		k.strays = append(strays, k.strays...)
+		k.mu.Unlock()
+	}
+	doErr := k.Do(ctx, func(j *judge.Judge) {
+		j.Book().Done(ledger.Kernel, err == nil)
+		k.Changed(err)
+	})
+	return more, errors.Join(err, doErr)
+}
+
+// diffNets is what turns the ranges that the interval sets hold into those that they ought to hold.
+func (k *Kernel) diffNets(want []ledger.Range, now time.Time) ([]nft.Change, map[netip.Addr]netElement) {
+	next := make(map[netip.Addr]netElement, len(want))
+	var add, remove []nft.Change
+	for _, r := range want {
+		set := nft.Net4
+		if r.First.Is6() {
+			set = nft.Net6
+		}
+		e, left := element(set, r.First, r.Last, r.Ban, now)
+		if !left {
+			continue
+		}
+		next[r.First] = netElement{e, r.Ban.Until, r.Ban.Host}
+		if old, ok := k.nets[r.First]; ok && old.Last == r.Last && old.until == r.Ban.Until && old.Comment == e.Comment && old.host == r.Ban.Host {
+			continue
+		}
+		add = append(add, nft.Change{Element: e})
+	}
+	for first, old := range k.nets {
+		if e, ok := next[first]; !ok || e.Last != old.Last {
+			remove = append(remove, nft.Change{Element: old.Element, Delete: true})
+		}
+	}
+	return append(remove, add...), next
+}
+
+// heal puts back what somebody took away. The book is what counts: nothing that stands in a table that is not ours
+// any more is adopted.
+func (k *Kernel) heal(ctx context.Context, r repair) error {
+	began := time.Now()
+	if r.anew {
+		var elements []nft.Element
+		err := k.Do(ctx, func(j *judge.Judge) { elements = k.everything(j, began) })
+		if err != nil {
+			return err
+		}
+		if err := k.Keeper.Replace(ctx, slices.Values(elements)); err != nil {
+			return fmt.Errorf("putting the table back: %w", err)
+		}
+		if err := k.Do(ctx, func(*judge.Judge) { k.Changed(nil) }); err != nil {
+			return err
+		}
+		k.healed()
+		k.Log.Warn(fmt.Sprintf("kernel: %s; put back %d bans in %s", r.why, len(elements), time.Since(began).Round(100*time.Microsecond)))
+		// What was done between the accident and the repair can't be told from it: look once.
+		return k.Push(ctx)
+	}
+	report, err := k.Keeper.Ensure(ctx)
+	if err != nil {
+		return fmt.Errorf("putting rules back: %w", err)
+	}
+	if len(report.Changes) > 0 {
+		k.healed()
+		k.Log.Warn(fmt.Sprintf("kernel: %s; put back in %s", r.why, time.Since(began).Round(100*time.Microsecond)))
+	}
+	if len(report.Emptied) > 0 || r.lost {
+		if err := k.compare(ctx); err != nil {
+			return err
+		}
+	}
+	return k.Push(ctx)
+}
+
+func (k *Kernel) healed() {
+	k.mu.Lock()
+	k.healings++
+	k.mu.Unlock()
+}
+
+// everything is all that the sets ought to hold, the latest bans first, and takes it as told.
+func (k *Kernel) everything(j *judge.Judge, now time.Time) []nft.Element {
+	book := j.Book()
+	var elements []nft.Element
+	for _, b := range book.Sorted() {
+		book.Settle(ledger.Kernel, b.Host)
+		if set, ok := hostSet(b.Host, k.IPv6Prefix); ok && book.IsHost(b.Host) {
+			if e, left := element(set, b.Host.Addr(), b.Host.Addr(), b, now); left {
+				elements = append(elements, e)
+			}
+		}
+	}
+	clear(k.nets)
+	adds, nets := k.diffNets(j.Ranges(), now)
+	for _, c := range adds {
+		elements = append(elements, c.Element)
+	}
+	k.nets = nets
+	return elements
+}
+
+// compare reads the sets back and settles what is right already; what the book has and the kernel has not is put
+// back, and what only the kernel has is adopted.
+func (k *Kernel) compare(ctx context.Context) error {
+	now := time.Now()
+	var standing []nft.Element
+	for _, set := range nft.Sets {
+		n, err := k.Keeper.Count(ctx, set)
+		if err != nil {
+			return err
+		}
+		if n > dumpable {
+			k.Log.Warn(fmt.Sprintf("kernel: %s has %d elements, too many to read back: all bans of the book are put in anew", set, n))
+			continue
+		}
+		if err := k.Keeper.Dump(ctx, set, func(e nft.Element) error {
+			standing = append(standing, e)
+			return nil
+		}); err != nil {
+			return err
+		}
+	}
+	return k.Do(ctx, func(j *judge.Judge) {
+		book := j.Book()
+		for b := range book.All() {
+			book.Mark(ledger.Kernel, b.Host)
+		}
+		ours := make(map[netip.Addr]ledger.Range)
+		for _, r := range j.Ranges() {
+			ours[r.First] = r
+		}
+		for _, e := range standing {
+			if e.Set.Ranges() {
+				ne := netElement{Element: e}
+				if r, ok := ours[e.First]; ok && r.Last == e.Last && sameEnd(e, r.Ban, now) && e.Comment == r.Ban.Reason() {
+					ne.until, ne.host = r.Ban.Until, r.Ban.Host
+				} else if !ok && !k.known(j, e) {
+					k.adopt(j, e, now, "found in the kernel")
+				}
+				k.nets[e.First] = ne
+				continue
+			}
+			host := policy.HostPrefix(e.First, k.IPv6Prefix)
+			b, ok := book.Get(host)
+			switch {
+			case ok && host.Addr() == e.First && sameEnd(e, b, now) && e.Comment == b.Reason() && book.IsHost(host):
+				book.Settle(ledger.Kernel, host)
+			case !ok && book.Holds(ledger.Kernel, host):
+				k.adopt(j, e, now, "found in the kernel")
+			}
+		}
+	})
+}
+
+// known reports whether a range of the interval sets lies within bans of the book, or within such as wait to be taken
+// out: then it is an older cut of ours.
+func (k *Kernel) known(j *judge.Judge, e nft.Element) bool {
+	for _, p := range ledger.Prefixes(e.First, e.Last) {
+		if len(j.Book().Covering(p)) == 0 && !j.Book().GoneAround(ledger.Kernel, p) {
+			return false
+		}
+	}
+	return true
+}
+
+func sameEnd(e nft.Element, b policy.Ban, now time.Time) bool {
+	if e.Timeout == 0 || b.Until == policy.Never {
+		return e.Timeout == 0 && b.Until == policy.Never
+	}
+	return (e.Expires - b.Left(now)).Abs() <= resolution
+}

@@ -1,0 +1,45 @@
+package judge
+
+import (
+	"time"
+
+	"banset/policy"
+)
+
+// tolerance is how far a live line's own time may be from its arrival before the stamp is held to be wrong.
+const tolerance = time.Minute
+
+// clock judges the time stamps of one log.
+type clock struct {
+	skew    time.Duration // arrival less stamp as last seen live; 0 within the tolerance
+	changed bool          // since the last Changes
+}
+
+// time is when the failure of h happened. A live line counts at its own time, or at its arrival where the two differ
+// by more than the tolerance: the writer's clock or zone is wrong, and the difference is remembered. A line from a
+// backlog counts at its own time put right by that difference, and never later than its arrival.
+func (c *clock) time(h policy.Hit) time.Time {
+	if h.Stamp.IsZero() {
+		return h.Arrived
+	}
+	if !h.Live {
+		if t := h.Stamp.Add(c.skew); t.Before(h.Arrived) {
+			return t
+		}
+		return h.Arrived
+	}
+	off := h.Arrived.Sub(h.Stamp)
+	if off.Abs() <= tolerance {
+		c.set(0)
+		return h.Stamp
+	}
+	c.set(off.Round(time.Second))
+	return h.Arrived
+}
+
+func (c *clock) set(skew time.Duration) {
+	// A skew that only wavers is not worth a write.
+	if (c.skew-skew).Abs() > time.Second || (skew == 0) != (c.skew == 0) {
+		c.skew, c.changed = skew, true
+	}
+}

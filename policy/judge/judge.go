@@ -1,0 +1,246 @@
+// Package judge turns hits into sentences: the allowlist, the time rule, the count within findtime, the ladder and
+// the book of bans, in this order. A person's ban or pardon goes through the same door.
+//
+// A Judge belongs to one goroutine. It has no clock: now is an argument.
+package judge
+
+import (
+	"net/netip"
+	"time"
+
+	"banset/policy"
+	"banset/policy/ledger"
+	"banset/policy/window"
+)
+
+// Settings is what the configuration says.
+type Settings struct {
+	Policies   []policy.Policy // the enabled ones
+	Allow      []netip.Prefix  // self already spelled out
+	IPv6Prefix int
+	MaxHosts   int
+	MaxBans    int
+}
+
+// A Kind is what a hit came to.
+type Kind int
+
+const (
+	Dropped Kind = iota // its policy is gone, or its host can't be banned
+	Allowed             // on the allowlist
+	Found               // counted
+	Again               // earned a ban, but the one that stands ends no earlier
+	Over                // earned a ban that would have ended already
+	Banned              // banned by this hit
+	Moved               // was banned; the end moved by this hit
+)
+
+// A Verdict is what the judge says to one hit.
+type Verdict struct {
+	Kind     Kind
+	Policy   string
+	Host     netip.Prefix // as it is counted and banned
+	At       time.Time    // when the failure happened, by the rules of time
+	Failures int          // of the host within findtime, this one included
+	Offences int          // for Banned, Moved, Again and Over: the step of the ladder, from 1
+	Ban      policy.Ban   // for Banned, Moved and Again: the ban that stands
+}
+
+// A Judge is the judgement of one daemon.
+type Judge struct {
+	set      Settings
+	policies map[string]*policy.Policy
+	ids      map[string]window.PolicyID
+	allow    Allow
+	windows  *window.Book
+	ladder   *ladder
+	clocks   map[string]*clock
+	book     *ledger.Ledger
+}
+
+// New makes a judge with nothing counted and nobody banned.
+func New(s Settings) *Judge {
+	j := &Judge{windows: window.New(s.MaxHosts), ladder: newLadder(s.MaxHosts), clocks: make(map[string]*clock)}
+	j.book = ledger.New(s.MaxBans, j.isHost)
+	j.adopt(s)
+	return j
+}
+
+func (j *Judge) adopt(s Settings) {
+	j.set = s
+	j.allow = NewAllow(s.Allow)
+	j.policies = make(map[string]*policy.Policy, len(s.Policies))
+	j.ids = make(map[string]window.PolicyID, len(s.Policies))
+	for i := range s.Policies {
+		p := &s.Policies[i]
+		j.policies[p.Name] = p
+		j.ids[p.Name] = j.windows.Policy(p.Name)
+	}
+}
+
+// Reconfigure takes new settings. Counts of policies that are gone are forgotten; bans stay, but for those of hosts
+// that the allowlist now covers, which are lifted and returned.
+func (j *Judge) Reconfigure(s Settings) (lifted []policy.Ban) {
+	old := j.policies
+	j.adopt(s)
+	for name := range old {
+		if j.policies[name] == nil {
+			j.windows.Drop(name)
+		}
+	}
+	for b := range j.book.All() {
+		if _, ok := j.allow.Covers(b.Host); ok {
+			lifted = append(lifted, b)
+		}
+	}
+	for _, b := range lifted {
+		j.book.Remove(b.Host)
+	}
+	j.book.Reshape()
+	return lifted
+}
+
+// Book is the book of bans.
+func (j *Judge) Book() *ledger.Ledger { return j.book }
+
+// Allow is the allowlist in force.
+func (j *Judge) Allow() Allow { return j.allow }
+
+// isHost tells the prefixes that are one element of a hash set: a whole IPv4 address, an IPv6 prefix of the length
+// that is counted. One that shares addresses with the allowlist is ranges instead, cut around them.
+func (j *Judge) isHost(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() == 32
+	}
+	return p.Bits() == j.set.IPv6Prefix && !j.allow.Overlaps(p)
+}
+
+// Ranges is what the kernel's interval sets ought to hold.
+func (j *Judge) Ranges() []ledger.Range {
+	var bans []policy.Ban
+	for b := range j.book.Nets() {
+		bans = append(bans, b)
+	}
+	if len(bans) == 0 {
+		return nil
+	}
+	return ledger.Ranges(bans, j.allow)
+}
+
+// Hit judges one failure found in the log of that name.
+func (j *Judge) Hit(log string, h policy.Hit) Verdict {
+	c := j.clocks[log]
+	if c == nil {
+		c = &clock{}
+		j.clocks[log] = c
+	}
+	// The clock learns from every live line, also from those that count for nothing.
+	v := Verdict{Policy: h.Policy, Host: h.Host, At: c.time(h)}
+	p := j.policies[h.Policy]
+	if p == nil || !h.Host.IsValid() {
+		return v
+	}
+	if _, ok := j.allow.Covers(h.Host); ok {
+		v.Kind = Allowed
+		return v
+	}
+	if h.Host.IsSingleIP() {
+		v.Host = policy.HostPrefix(h.Host.Addr(), j.set.IPv6Prefix)
+	} else if h.Host.Addr().Is6() && h.Host.Bits() > j.set.IPv6Prefix {
+		v.Host, _ = h.Host.Addr().Prefix(j.set.IPv6Prefix)
+	}
+	at := v.At.Unix()
+	n, earned := j.windows.Add(j.ids[p.Name], v.Host, at, p.MaxRetry, p.FindTime)
+	v.Kind, v.Failures = Found, n
+	if !earned {
+		return v
+	}
+	length, offences := j.ladder.step(p, v.Host, at)
+	v.Offences = offences
+	b := policy.Ban{Host: v.Host, At: at, Until: endOf(at, length), Policy: p.Name, Failures: n}
+	if b.Ended(h.Arrived) {
+		v.Kind = Over
+		return v
+	}
+	var outcome ledger.Outcome
+	v.Ban, outcome = j.book.Enter(b)
+	switch outcome {
+	case ledger.Added:
+		v.Kind = Banned
+	case ledger.Moved:
+		v.Kind = Moved
+	default:
+		v.Kind = Again
+	}
+	return v
+}
+
+// Take enters a ban by a person's will, whatever stands in the book. A host that the allowlist covers is refused:
+// the entry that covers it is returned, and false.
+func (j *Judge) Take(b policy.Ban) (outcome ledger.Outcome, covered netip.Prefix, ok bool) {
+	if x, found := j.allow.Covers(b.Host); found {
+		return ledger.Unchanged, x, false
+	}
+	return j.book.Take(b), netip.Prefix{}, true
+}
+
+// Pardon lifts a host's ban by a person's will and forgets its failures and its offences. It returns the ban that
+// stood.
+func (j *Judge) Pardon(host netip.Prefix) (policy.Ban, bool) {
+	for name, id := range j.ids {
+		j.windows.Forget(id, host)
+		j.ladder.drop(rungKey{name, host})
+	}
+	return j.book.Remove(host)
+}
+
+// A Standing is where a host stands with one policy.
+type Standing struct {
+	Policy   *policy.Policy
+	Failures int       // within findtime
+	Last     time.Time // zero: none
+	Offences int
+	LastEnd  int64 // of the last ban, seconds since the epoch or Never; 0: none
+}
+
+// Standings is where a host stands with every policy that remembers it.
+func (j *Judge) Standings(host netip.Prefix, now time.Time) []Standing {
+	var all []Standing
+	for i := range j.set.Policies {
+		p := &j.set.Policies[i]
+		s := Standing{Policy: p}
+		n, last := j.windows.Count(j.ids[p.Name], host, now.Unix(), p.FindTime)
+		if s.Failures = n; n > 0 {
+			s.Last = time.Unix(last, 0)
+		}
+		if r, ok := j.ladder.rungs[rungKey{p.Name, host}]; ok {
+			s.Offences, s.LastEnd = r.offences, r.end
+		}
+		if s.Failures > 0 || s.Offences > 0 {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// Hosts is the number of hosts whose failures are remembered; Evicted how many had to be forgotten for want of room.
+func (j *Judge) Hosts() (n int, evicted uint64) { return j.windows.Len(), j.windows.Evicted() }
+
+// Skew is how far a log's time stamps were off when last seen live: arrival less stamp.
+func (j *Judge) Skew(log string) time.Duration {
+	if c := j.clocks[log]; c != nil {
+		return c.skew
+	}
+	return 0
+}
+
+// Forget drops up to limit hosts that no policy can count any more at now. Call it only when no backlog is being
+// read: a backlog's time is not now.
+func (j *Judge) Forget(now time.Time, limit int) {
+	j.windows.Expire(now.Unix(), limit, func(name string) time.Duration {
+		if p := j.policies[name]; p != nil {
+			return p.FindTime
+		}
+		return 0
+	})
+}

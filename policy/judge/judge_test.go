@@ -1,0 +1,248 @@
+package judge
+
+import (
+	"net/netip"
+	"testing"
+	"time"
+
+	"banset/policy"
+	"banset/policy/ledger"
+)
+
+var t0 = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func newJudge(policies ...policy.Policy) *Judge {
+	return New(Settings{Policies: policies, IPv6Prefix: 64, MaxHosts: 1000, MaxBans: 1000,
+		Allow: []netip.Prefix{netip.MustParsePrefix("198.51.100.0/24"), netip.MustParsePrefix("2001:db8:0:1::7/128")}})
+}
+
+func hit(name, host string, at time.Time) policy.Hit {
+	a := netip.MustParseAddr(host)
+	return policy.Hit{Policy: name, Host: netip.PrefixFrom(a, a.BitLen()), Stamp: at, Arrived: at, Live: true}
+}
+
+var seed = policy.Policy{Name: "exim2-repeater", MaxRetry: 3, FindTime: time.Hour, BanTime: []time.Duration{time.Hour}}
+
+func TestBanRunsFromTheFailure(t *testing.T) {
+	j := newJudge(seed)
+	for i := range 3 {
+		h := hit("exim2-repeater", "192.0.2.1", t0.Add(time.Duration(i)*time.Minute))
+		h.Live, h.Arrived = false, t0.Add(30*time.Minute)
+		v := j.Hit("log", h)
+		if want := Found; i < 2 && v.Kind != want {
+			t.Fatalf("failure %d: %v, want Found", i, v.Kind)
+		}
+		if i == 2 {
+			want := policy.Ban{Host: netip.MustParsePrefix("192.0.2.1/32"), At: t0.Add(2 * time.Minute).Unix(),
+				Until: t0.Add(62 * time.Minute).Unix(), Policy: "exim2-repeater", Failures: 3}
+			if v.Kind != Banned || v.Ban != want {
+				t.Errorf("third failure: %v %+v, want banned as %+v", v.Kind, v.Ban, want)
+			}
+		}
+	}
+}
+
+func TestBanThatWouldBeOver(t *testing.T) {
+	j := newJudge(seed)
+	var v Verdict
+	for range 3 {
+		h := hit("exim2-repeater", "192.0.2.1", t0)
+		h.Live, h.Arrived = false, t0.Add(time.Hour)
+		v = j.Hit("log", h)
+	}
+	if v.Kind != Over || j.Book().Len() != 0 {
+		t.Errorf("verdict %v with %d bans, want Over and none", v.Kind, j.Book().Len())
+	}
+}
+
+func TestAllowlist(t *testing.T) {
+	j := newJudge(seed)
+	for range 5 {
+		if v := j.Hit("log", hit("exim2-repeater", "198.51.100.9", t0)); v.Kind != Allowed {
+			t.Fatalf("verdict %v, want Allowed", v.Kind)
+		}
+	}
+	if _, by, ok := j.Take(policy.Ban{Host: netip.MustParsePrefix("198.51.100.9/32"), Until: policy.Never}); ok || by.String() != "198.51.100.0/24" {
+		t.Errorf("a person's ban of an allowlisted host: %v by %v, want refused", ok, by)
+	}
+	// A neighbour in the allowlisted host's /64 is banned around it.
+	for range 3 {
+		j.Hit("log", hit("exim2-repeater", "2001:db8:0:1::bad", t0))
+	}
+	got := j.Ranges()
+	if len(got) != 2 || got[0].Last.String() != "2001:db8:0:1::6" || got[1].First.String() != "2001:db8:0:1::8" {
+		t.Errorf("ranges %v, want the /64 without ::7", got)
+	}
+	lifted := j.Reconfigure(Settings{Policies: []policy.Policy{seed}, IPv6Prefix: 64, MaxHosts: 1000,
+		Allow: []netip.Prefix{netip.MustParsePrefix("2001:db8::/32")}})
+	if len(lifted) != 1 || j.Book().Len() != 0 {
+		t.Errorf("lifted %v, %d left; want the one ban lifted", lifted, j.Book().Len())
+	}
+}
+
+func TestIPv6CountsPerPrefix(t *testing.T) {
+	j := newJudge(seed)
+	var v Verdict
+	for _, a := range []string{"2001:db8::1", "2001:db8::2", "2001:db8::ffff:3"} {
+		v = j.Hit("log", hit("exim2-repeater", a, t0))
+	}
+	if v.Kind != Banned || v.Ban.Host.String() != "2001:db8::/64" {
+		t.Errorf("%v %v, want the /64 banned", v.Kind, v.Ban.Host)
+	}
+}
+
+func TestLadder(t *testing.T) {
+	p := seed
+	p.MaxRetry = 1
+	p.BanTime = []time.Duration{time.Minute, time.Hour, policy.Forever}
+	j := newJudge(p)
+	offend := func(at time.Time) Verdict {
+		t.Helper()
+		j.Book().EndOver(at)
+		return j.Hit("log", hit(p.Name, "192.0.2.1", at))
+	}
+	end := func(v Verdict) time.Duration { return time.Duration(v.Ban.Until-t0.Unix()) * time.Second }
+	if v := offend(t0); v.Kind != Banned || v.Offences != 1 || end(v) != time.Minute {
+		t.Fatalf("first offence: %+v", v)
+	}
+	if v := offend(t0.Add(30 * time.Second)); v.Kind != Moved || v.Offences != 1 || end(v) != 90*time.Second {
+		t.Errorf("knocking while banned: %+v, want the later end on the same rung", v)
+	}
+	if v := offend(t0.Add(90 * time.Second)); v.Kind != Banned || v.Offences != 2 || end(v) != 90*time.Second+time.Hour {
+		t.Errorf("an offence after the ban's end: %+v, want the second rung", v)
+	}
+	j.Pardon(netip.MustParsePrefix("192.0.2.1/32"))
+	if v := offend(t0.Add(2 * time.Minute)); v.Offences != 1 {
+		t.Errorf("after a pardon: offence %d, want 1", v.Offences)
+	}
+	quiet := t0.Add(minMemory + 24*time.Hour)
+	if v := offend(quiet); v.Offences != 1 {
+		t.Errorf("after a long quiet time: offence %d, want 1", v.Offences)
+	}
+	for i := range 3 {
+		quiet = quiet.Add(2 * time.Hour)
+		if v := offend(quiet); i == 2 && (v.Kind != Again || v.Ban.Until != policy.Never) {
+			t.Errorf("banned forever and knocking: %+v", v)
+		}
+	}
+}
+
+func TestTimeRule(t *testing.T) {
+	const hour = time.Hour
+	type step struct {
+		stamp, arrived time.Duration // from t0
+		none           bool          // no stamp
+		live           bool
+		want           time.Duration
+	}
+	tests := []struct {
+		name  string
+		steps []step
+		skew  time.Duration
+	}{
+		{"live and right", []step{{stamp: 0, arrived: 3 * time.Second, live: true, want: 0}}, 0},
+		{"live without a stamp", []step{{none: true, arrived: 3 * time.Second, live: true, want: 3 * time.Second}}, 0},
+		{"a zone off", []step{{stamp: -hour, arrived: time.Second, live: true, want: time.Second}}, hour + time.Second},
+		{"the skew puts a backlog right", []step{
+			{stamp: -hour, arrived: 0, live: true, want: 0},
+			{stamp: -2 * hour, arrived: time.Minute, want: -hour},
+		}, hour},
+		{"live and right again", []step{
+			{stamp: -hour, arrived: 0, live: true, want: 0},
+			{stamp: time.Minute, arrived: time.Minute, live: true, want: time.Minute},
+			{stamp: -2 * hour, arrived: 2 * time.Minute, want: -2 * hour},
+		}, 0},
+		{"a backlog from the future counts now", []step{{stamp: hour, arrived: 0, want: 0}}, 0},
+		{"a minute is borne", []step{{stamp: -time.Minute, arrived: 0, live: true, want: -time.Minute}}, 0},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var c clock
+			for i, s := range tt.steps {
+				h := policy.Hit{Stamp: t0.Add(s.stamp), Arrived: t0.Add(s.arrived), Live: s.live}
+				if s.none {
+					h.Stamp = time.Time{}
+				}
+				if got := c.time(h).Sub(t0); got != s.want {
+					t.Errorf("step %d: %s, want %s", i, got, s.want)
+				}
+			}
+			if c.skew != tt.skew {
+				t.Errorf("skew %s, want %s", c.skew, tt.skew)
+			}
+		})
+	}
+}
+
+func TestPardonForgetsFailures(t *testing.T) {
+	j := newJudge(seed)
+	j.Hit("log", hit(seed.Name, "192.0.2.1", t0))
+	j.Hit("log", hit(seed.Name, "192.0.2.1", t0))
+	j.Pardon(netip.MustParsePrefix("192.0.2.1/32"))
+	if v := j.Hit("log", hit(seed.Name, "192.0.2.1", t0)); v.Failures != 1 {
+		t.Errorf("%d failures after a pardon, want 1", v.Failures)
+	}
+}
+
+// TestMemory stops a judge in the middle and goes on with another one that loaded what the first one told.
+func TestMemory(t *testing.T) {
+	p := seed
+	p.BanTime = []time.Duration{time.Minute, time.Hour}
+	store := map[Part]map[string][]byte{Windows: {}, Ladder: {}, Skews: {}}
+	save := func(j *Judge) {
+		j.Changed(func(p Part, k, v []byte) {
+			if v == nil {
+				delete(store[p], string(k))
+			} else {
+				store[p][string(k)] = v
+			}
+		})
+	}
+	restart := func(old *Judge) *Judge {
+		t.Helper()
+		save(old)
+		j := newJudge(p)
+		for part, all := range store {
+			for k, v := range all {
+				if err := j.Load(part, []byte(k), v); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		j.Loaded()
+		return j
+	}
+	one, other := newJudge(p), newJudge(p)
+	for i := range 40 {
+		h := hit(p.Name, "192.0.2.1", t0.Add(time.Duration(i)*40*time.Second))
+		h.Arrived = h.Stamp.Add(2 * time.Hour) // a zone off
+		one.Book().EndOver(h.Arrived)
+		other.Book().EndOver(h.Arrived)
+		a, b := one.Hit("log", h), other.Hit("log", h)
+		// The book is kept elsewhere: what the first judge says of it may differ.
+		if a.Failures != b.Failures || a.Offences != b.Offences || a.At != b.At {
+			t.Fatalf("failure %d: %+v after restarts, %+v without", i, b, a)
+		}
+		next := restart(other)
+		for b := range other.Book().All() {
+			next.Book().Take(b)
+		}
+		other = next
+	}
+	if err := other.Load(Ladder, []byte("x"), nil); err == nil {
+		t.Error("a ladder key of garbage was taken")
+	}
+	if err := other.Load(Part("nothing"), nil, nil); err == nil {
+		t.Error("a part that does not exist was taken")
+	}
+}
+
+func TestDroppedPolicy(t *testing.T) {
+	j := newJudge(seed)
+	if v := j.Hit("log", hit("other", "192.0.2.1", t0)); v.Kind != Dropped {
+		t.Errorf("verdict %v of a policy that is not there, want Dropped", v.Kind)
+	}
+	if _, outcome := j.Book().Enter(policy.Ban{Host: netip.MustParsePrefix("192.0.2.9/32"), Until: policy.Never}); outcome != ledger.Added {
+		t.Error("the book is not empty")
+	}
+}

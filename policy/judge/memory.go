@@ -1,0 +1,71 @@
+package judge
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// A Part is one kind of what a judge remembers across a restart, beside the book of bans.
+type Part string
+
+const (
+	Windows Part = "windows" // failures within findtime
+	Ladder  Part = "ladder"  // offences of repeat offenders
+	Skews   Part = "skews"   // how far the logs' time stamps are off
+)
+
+// Changed yields what changed since the last call, as bytes for a store; a nil value says that the key is gone. The
+// bytes are the receiver's to keep.
+func (j *Judge) Changed(yield func(p Part, key, value []byte)) {
+	j.windows.Changed(func(key, value []byte) { yield(Windows, key, value) })
+	for k := range j.ladder.changed {
+		if r, ok := j.ladder.rungs[k]; ok {
+			yield(Ladder, k.encode(), r.encode())
+		} else {
+			yield(Ladder, k.encode(), nil)
+		}
+	}
+	clear(j.ladder.changed)
+	for log, c := range j.clocks {
+		if c.changed {
+			c.changed = false
+			yield(Skews, []byte(log), binary.AppendVarint(nil, int64(c.skew)))
+		}
+	}
+}
+
+// Load puts back what Changed yielded before a restart. What belongs to a policy that is gone is left out. An error
+// says that the bytes are none of ours; nothing was taken from them.
+func (j *Judge) Load(p Part, key, value []byte) error {
+	switch p {
+	case Windows:
+		return j.windows.Load(key, value)
+	case Ladder:
+		k, r, err := decodeRung(key, value)
+		if err != nil {
+			return err
+		}
+		if p := j.policies[k.policy]; p != nil && len(p.BanTime) > 1 {
+			j.ladder.rungs[k] = r
+		}
+		return nil
+	case Skews:
+		skew, n := binary.Varint(value)
+		if n <= 0 {
+			return fmt.Errorf("skews: value %x of %q can't be read", value, key)
+		}
+		j.clocks[string(key)] = &clock{skew: time.Duration(skew)}
+		return nil
+	}
+	return fmt.Errorf("no such part: %q", p)
+}
+
+// Loaded ends a series of Load: counts of policies that are gone are forgotten.
+func (j *Judge) Loaded() {
+	for _, name := range j.windows.Policies() {
+		if j.policies[name] == nil {
+			j.windows.Drop(name)
+		}
+	}
+}

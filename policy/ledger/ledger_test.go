@@ -1,0 +1,178 @@
+package ledger
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"banset/policy"
+)
+
+func isHost(p netip.Prefix) bool { return p.IsSingleIP() }
+
+func TestLaterEndWins(t *testing.T) {
+	l := New(0, isHost)
+	b := policy.Ban{Host: netip.MustParsePrefix("192.0.2.1/32"), At: 100, Until: 200, Policy: "a", Failures: 5}
+	if _, got := l.Enter(b); got != Added {
+		t.Fatalf("first ban: %v, want Added", got)
+	}
+	earlier := b
+	earlier.Until, earlier.Policy = 150, "b"
+	if stands, got := l.Enter(earlier); got != Unchanged || stands != b {
+		t.Errorf("earlier end: %v %+v, want the first ban to stand", got, stands)
+	}
+	later := b
+	later.Until, later.Policy = 300, "b"
+	if stands, got := l.Enter(later); got != Moved || stands != later {
+		t.Errorf("later end: %v %+v, want it to win", got, stands)
+	}
+	if l.Of("a") != 0 || l.Of("b") != 1 {
+		t.Errorf("bans by policy: a %d, b %d, want 0 and 1", l.Of("a"), l.Of("b"))
+	}
+	if got := l.Take(b); got != Moved {
+		t.Errorf("a person shortens: %v, want Moved", got)
+	}
+	if next, ok := l.NextEnd(); !ok || next != 200 {
+		t.Errorf("next end %d %v, want 200", next, ok)
+	}
+	if over := l.EndOver(time.Unix(199, 0)); len(over) != 0 {
+		t.Errorf("ended early: %v", over)
+	}
+	if over := l.EndOver(time.Unix(200, 0)); len(over) != 1 || over[0] != b {
+		t.Errorf("ended: %v, want %v", over, b)
+	}
+	if over := l.EndOver(time.Unix(1000, 0)); len(over) != 0 {
+		t.Errorf("the end that was moved away came: %v", over)
+	}
+}
+
+func TestWorkIsCoalesced(t *testing.T) {
+	l := New(0, isHost)
+	host := netip.MustParsePrefix("192.0.2.1/32")
+	l.Take(policy.Ban{Host: host, Until: 200})
+	l.Remove(host)
+	l.Take(policy.Ban{Host: host, Until: 300})
+	bans, gone := l.Work(Kernel, 0)
+	if len(bans) != 1 || bans[0].Until != 300 || len(gone) != 0 {
+		t.Fatalf("kernel work %v %v, want the last ban alone", bans, gone)
+	}
+	if l.Holds(Kernel, host) {
+		t.Error("the kernel holds it before the mirror is done")
+	}
+	l.Remove(host) // while the mirror is busy
+	l.Done(Kernel, true)
+	if l.Holds(Kernel, host) {
+		t.Error("the kernel holds it, but it was removed while the mirror was busy")
+	}
+	if bans, gone := l.Work(Kernel, 0); len(bans) != 0 || len(gone) != 1 {
+		t.Errorf("kernel work %v %v, want the removal", bans, gone)
+	}
+	l.Done(Kernel, false)
+	if l.Waiting(Kernel) != 1 {
+		t.Error("failed work does not wait again")
+	}
+}
+
+func TestFreshIsWhatTheFileNeverHeld(t *testing.T) {
+	l := New(0, isHost)
+	host := netip.MustParsePrefix("192.0.2.1/32")
+	l.Take(policy.Ban{Host: host, Until: 200})
+	if fresh := l.Fresh(); len(fresh) != 1 {
+		t.Fatalf("fresh: %v, want the new ban", fresh)
+	}
+	l.Done(File, true)
+	l.Take(policy.Ban{Host: host, Until: 100})
+	if fresh := l.Fresh(); len(fresh) != 0 {
+		t.Errorf("fresh: %v; the file has a line for it that must be rewritten", fresh)
+	}
+	l.Work(File, 0)
+	l.Done(File, true)
+	l.Remove(host)
+	l.Take(policy.Ban{Host: host, Until: 50})
+	if fresh := l.Fresh(); len(fresh) != 0 {
+		t.Errorf("fresh: %v; the file was never told of the removal", fresh)
+	}
+}
+
+func TestOldestLeavesFullBook(t *testing.T) {
+	l := New(3, isHost)
+	host := func(i int) netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32) }
+	for i := range 3 {
+		l.Take(policy.Ban{Host: host(i), Until: policy.Never})
+	}
+	l.Remove(host(0))
+	l.Take(policy.Ban{Host: host(0), Until: policy.Never}) // the youngest now
+	l.Take(policy.Ban{Host: host(9), Until: policy.Never})
+	if _, ok := l.Get(host(1)); ok || l.Len() != 3 || l.Evicted() != 1 {
+		t.Errorf("oldest still there: %v; %d bans, %d evicted", ok, l.Len(), l.Evicted())
+	}
+	if _, ok := l.Get(host(0)); !ok {
+		t.Error("the one that was entered anew had to leave")
+	}
+}
+
+// TestModel compares random work with a plain map, and the copies that a mirror would keep.
+func TestModel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	for range 200 {
+		l := New(0, isHost)
+		book := map[netip.Prefix]policy.Ban{}
+		kernel := map[netip.Prefix]policy.Ban{}
+		now := int64(1000)
+		for range 300 {
+			p, _ := netip.AddrFrom4([4]byte{192, 0, 2, byte(rng.IntN(16))}).Prefix(30 + rng.IntN(3))
+			switch rng.IntN(6) {
+			case 0, 1:
+				b := policy.Ban{Host: p, At: now, Until: now + int64(rng.IntN(50)), Policy: "p"}
+				if old, ok := book[p]; !ok || b.Until > old.Until {
+					book[p] = b
+				}
+				l.Enter(b)
+			case 2:
+				b := policy.Ban{Host: p, At: now, Until: now + int64(rng.IntN(50))}
+				book[p] = b
+				l.Take(b)
+			case 3:
+				delete(book, p)
+				l.Remove(p)
+			case 4:
+				now += int64(rng.IntN(20))
+				for h, b := range book {
+					if b.Until <= now {
+						delete(book, h)
+					}
+				}
+				l.EndOver(time.Unix(now, 0))
+			case 5:
+				bans, gone := l.Work(Kernel, rng.IntN(4))
+				ok := rng.IntN(3) > 0
+				if ok {
+					for _, b := range bans {
+						kernel[b.Host] = b
+					}
+					for _, h := range gone {
+						delete(kernel, h)
+					}
+				}
+				l.Done(Kernel, ok)
+			}
+			if l.Len() != len(book) {
+				t.Fatalf("%d bans, want %d", l.Len(), len(book))
+			}
+			for h, want := range book {
+				if got, _ := l.Get(h); got != want {
+					t.Fatalf("%s: %+v, want %+v", h, got, want)
+				}
+				if l.Holds(Kernel, h) && kernel[h] != want {
+					t.Fatalf("%s: the kernel is said to hold it, and has %+v, want %+v", h, kernel[h], want)
+				}
+			}
+			for h := range kernel {
+				if _, ok := book[h]; !ok && l.Holds(Kernel, h) {
+					t.Fatalf("%s: the kernel has it, and nothing waits to take it out", h)
+				}
+			}
+		}
+	}
+}
