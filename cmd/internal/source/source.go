@@ -20,6 +20,7 @@ type Position struct {
 	Offset int64  `json:"offset,omitempty"` // bytes read: the next line begins here
 	Head   []byte `json:"head,omitempty"`   // fingerprint of the file's first bytes, at most 64 of them: tells a re-used inode from the file
 	Tail   []byte `json:"tail,omitempty"`   // the bytes before Offset, at most 64: tells a truncated and regrown file
+	Mod    int64  `json:"mod,omitempty"`    // when the file had last been written, nanoseconds since the epoch: what is older was read
 	Cursor string `json:"cursor,omitempty"` // a journal's own position
 }
 
@@ -36,7 +37,8 @@ type Chunk struct {
 	Arrived time.Time
 	// Next is where reading resumes once these lines are done.
 	Next Position
-	// Done lists positions that are over for good: files read to their end that no longer have a name of ours.
+	// Done lists positions that are over for good: files read to their end that no longer have a name of ours. It
+	// is to be applied before Next, see [Advance].
 	Done []Position
 }
 

@@ -1,0 +1,187 @@
+package follow
+
+import (
+	"cmp"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A sibling is a file beside a log whose name makes it one of the log's older generations.
+type sibling struct {
+	path   string
+	id     fileID
+	size   int64
+	mod    int64  // modification time, nanoseconds
+	packed string // how it is compressed: an extension of unpackers, or ""
+	suffix
+}
+
+// A suffix is what a rotation adds to a name.
+type suffix struct {
+	known bool   // it is one that rotations make; otherwise the name merely begins with the log's
+	num   int    // .1 .2 …, the larger the older; -1: none
+	date  string // -20261123, .2026-11-23_18: its digits; "": none
+}
+
+// siblings lists the older generations of the log at path, the oldest first. Of a file that exists plain and
+// compressed, which is one being compressed, it lists the plain one.
+func siblings(path string) []sibling {
+	dir, base := filepath.Split(path)
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	names, _ := d.Readdirnames(-1)
+	d.Close()
+	byName := map[string]sibling{}
+	for _, name := range names {
+		plain, packed := cutPacked(name)
+		suf, ok := rotation(base, name)
+		if !ok {
+			continue
+		}
+		var st unix.Stat_t
+		if err := unix.Stat(dir+name, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			continue
+		}
+		if have, twice := byName[plain]; twice && have.packed == "" {
+			continue
+		}
+		byName[plain] = sibling{path: dir + name, id: idOfStat(&st), size: st.Size, mod: st.Mtim.Nano(),
+			packed: packed, suffix: suf}
+	}
+	list := make([]sibling, 0, len(byName))
+	allNum, allDate := true, true
+	for _, s := range byName {
+		list = append(list, s)
+		if s.known {
+			allNum = allNum && s.num >= 0
+			allDate = allDate && s.date != ""
+		}
+	}
+	slices.SortFunc(list, func(a, b sibling) int {
+		byTime := cmp.Or(cmp.Compare(a.mod, b.mod), cmp.Compare(b.num, a.num), cmp.Compare(a.date, b.date),
+			cmp.Compare(a.path, b.path))
+		switch {
+		case a.known != b.known:
+			if b.known {
+				return -1
+			}
+			return 1
+		case !a.known:
+			return byTime
+		case allNum:
+			return cmp.Or(cmp.Compare(b.num, a.num), byTime)
+		case allDate:
+			return cmp.Or(cmp.Compare(a.date, b.date), byTime)
+		}
+		return byTime
+	})
+	return list
+}
+
+// rotation tells what was added to base to make name. false: name is no sibling.
+func rotation(base, name string) (suffix, bool) {
+	if rest, ok := strings.CutPrefix(name, base); ok {
+		if rest == "" {
+			return suffix{}, false
+		}
+		added, packed := cutPacked(rest)
+		if added == "" || added == ".old" {
+			return suffix{known: packed != "" || added != "", num: -1}, true
+		}
+		s, _ := digits(added)
+		s.known = s.date != "" || s.num >= 0 && added[0] == '.'
+		return s, true
+	}
+	// logrotate's "extension": mail.log becomes mail.1.log or mail-20261123.log.
+	ext := filepath.Ext(base)
+	mid, ok := strings.CutPrefix(name, strings.TrimSuffix(base, ext))
+	if !ok || ext == "" || ext == base {
+		return suffix{}, false
+	}
+	mid, _ = cutPacked(mid)
+	if mid, ok = strings.CutSuffix(mid, ext); !ok {
+		return suffix{}, false
+	}
+	s, ok := digits(mid)
+	s.known = s.date != "" // app.1.log and access-8080.log may well be logs of their own
+	return s, ok
+}
+
+// digits reads ".1", "-20261123", ".2026-11-23_18:00".
+func digits(s string) (suffix, bool) {
+	none := suffix{num: -1}
+	if len(s) < 2 || !strings.ContainsRune(".-_", rune(s[0])) || s[1] < '0' || s[1] > '9' {
+		return none, false
+	}
+	var b strings.Builder
+	for _, r := range s[1:] {
+		switch {
+		case '0' <= r && r <= '9':
+			b.WriteRune(r)
+		case !strings.ContainsRune(".-_:T", r):
+			return none, false
+		}
+	}
+	if d := b.String(); len(d) >= 8 {
+		return suffix{num: -1, date: d}, true
+	}
+	n, err := strconv.Atoi(s[1:])
+	if err != nil {
+		return none, false
+	}
+	return suffix{num: n}, true
+}
+
+// rotatedFrom lists the names of which name may be a rotation, in its directory.
+func rotatedFrom(path string) []string {
+	dir, name := filepath.Split(path)
+	plain, packed := cutPacked(name)
+	var bases []string
+	add := func(base string) {
+		if s, ok := rotation(base, name); ok && s.known && !slices.Contains(bases, dir+base) {
+			bases = append(bases, dir+base)
+		}
+	}
+	if packed != "" {
+		add(plain)
+	}
+	for i := 1; i < len(plain); i++ {
+		if strings.ContainsRune(".-_", rune(plain[i])) {
+			add(plain[:i])
+			if ext := filepath.Ext(plain); len(plain)-len(ext) > i {
+				add(plain[:i] + ext)
+			}
+		}
+	}
+	return bases
+}
+
+func idOfStat(st *unix.Stat_t) fileID { return fileID{st.Dev, st.Ino} }
+
+// strays lists what else is in the directory of path: a file may have been renamed in a way no rotation does.
+func strays(path string) (list []sibling) {
+	dir := filepath.Dir(path)
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(1 << 14)
+	slices.Sort(names)
+	for _, name := range names {
+		var st unix.Stat_t
+		_, packed := cutPacked(name)
+		if err := unix.Stat(filepath.Join(dir, name), &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
+			list = append(list, sibling{path: filepath.Join(dir, name), id: idOfStat(&st), size: st.Size,
+				mod: st.Mtim.Nano(), packed: packed, suffix: suffix{num: -1}})
+		}
+	}
+	return list
+}
