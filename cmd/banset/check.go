@@ -1,0 +1,210 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"banset/cmd/internal/configfile"
+	"banset/policy/config"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "check [FILE]",
+		Short: "is the configuration right, do the filters know their samples, what is watched",
+		Long: `check reads the configuration, or FILE instead, and shows every problem with its place. It runs the samples of all
+filters, and then says what would be watched. It changes nothing and asks no daemon. The status is 1 when there are
+problems; warnings alone leave it at 0.`,
+		Example: `  $ banset check
+  /etc/banset/banset.yaml:9:5: unknown key "maxretries"
+    9 |     maxretries: 10
+      |     ^
+    did you mean maxretry?`,
+		Args: atMost(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := a.configPath
+			if len(args) == 1 {
+				if path != "" {
+					return usagef(cmd, "--config and FILE say the same: give one of them")
+				}
+				path = args[0]
+			}
+			return a.check(path)
+		},
+	}
+}
+
+// A checkReport is what check found.
+type checkReport struct {
+	Config   string          `json:"config"`
+	Files    []string        `json:"files"`
+	Problems config.Problems `json:"problems"`
+	Samples  int             `json:"samples"` // that were run
+	Policies []checkPolicy   `json:"policies"`
+}
+
+// A checkPolicy is a policy as it would be run.
+type checkPolicy struct {
+	Name    string     `json:"name"`
+	Enabled bool       `json:"enabled"`
+	Filter  string     `json:"filter,omitempty"`
+	After   string     `json:"after"`   // when it bans, in words
+	BanTime string     `json:"bantime"` // for how long, in words
+	Logs    []checkLog `json:"logs,omitempty"`
+}
+
+// A checkLog is a log as it is now.
+type checkLog struct {
+	Name  string `json:"name"`            // as configured
+	State string `json:"state"`           // in words
+	Files int    `json:"files,omitempty"` // that exist
+}
+
+func (a *app) check(path string) error {
+	set, err := configfile.Read(path)
+	if err != nil {
+		return err
+	}
+	c, problems := set.Load()
+	r := checkReport{Config: set.Name, Problems: problems, Policies: []checkPolicy{}}
+	for _, f := range set.Files {
+		r.Files = append(r.Files, f.Name)
+	}
+	if c != nil {
+		for _, f := range c.Filters {
+			r.Samples += len(f.Samples)
+		}
+		r.Problems = append(r.Problems, c.CheckSamples(a.now())...)
+		for _, p := range c.Policies {
+			r.Policies = append(r.Policies, checkedPolicy(p))
+		}
+	}
+	if r.Problems == nil {
+		r.Problems = config.Problems{}
+	}
+	if a.json {
+		err = a.printJSON(r)
+	} else {
+		err = r.writeTo(a.stdout, append(set.Library, set.Files...))
+	}
+	if err == nil && r.Problems.Err() != nil {
+		err = errFinding
+	}
+	return err
+}
+
+func checkedPolicy(p *config.Policy) checkPolicy {
+	c := checkPolicy{Name: p.Name, Enabled: p.Enabled, Filter: p.FilterName}
+	c.After, c.BanTime = limits(&p.Policy)
+	if !p.Enabled {
+		return c // its logs are nobody's business
+	}
+	for _, pattern := range p.LogPath {
+		c.Logs = append(c.Logs, lookAtLog(pattern))
+	}
+	if len(p.JournalMatch) > 0 {
+		c.Logs = append(c.Logs, checkLog{Name: "journal: " + strings.Join(p.JournalMatch, " "), State: "journal"})
+	}
+	return c
+}
+
+// lookAtLog says what there is of a log, without opening it.
+func lookAtLog(pattern string) checkLog {
+	l := checkLog{Name: pattern, State: "waits until it exists"}
+	// A pattern that Glob can't read is none that Load lets through.
+	names, _ := filepath.Glob(pattern)
+	var bytes int64
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil || info.IsDir() {
+			continue
+		}
+		l.Files++
+		bytes += info.Size()
+	}
+	switch {
+	case l.Files == 1:
+		l.State = "there, " + size(uint64(bytes))
+	case l.Files > 1:
+		l.State = fmt.Sprintf("%d files, %s", l.Files, size(uint64(bytes)))
+	case len(names) > 0:
+		l.State = "is a directory, or can't be looked at"
+	}
+	return l
+}
+
+// writeTo prints the problems and then, if there is a configuration, what it watches.
+func (r *checkReport) writeTo(w io.Writer, sources []config.File) error {
+	serious, warnings := 0, 0
+	for _, p := range r.Problems {
+		if p.Warning {
+			warnings++
+		} else {
+			serious++
+		}
+	}
+	var b strings.Builder
+	if len(r.Problems) > 0 {
+		b.WriteString(r.Problems.Format(sources...) + "\n\n")
+	}
+	if err := r.writePolicies(&b); err != nil {
+		return err
+	}
+	var sums []string
+	if serious > 0 {
+		sums = append(sums, plural(serious, "problem"))
+	}
+	if warnings > 0 {
+		sums = append(sums, plural(warnings, "warning"))
+	}
+	if len(sums) == 0 {
+		sums = append(sums, "no problems")
+	}
+	if len(r.Policies) > 0 {
+		enabled := 0
+		for _, p := range r.Policies {
+			if p.Enabled {
+				enabled++
+			}
+		}
+		sums = append(sums, fmt.Sprintf("%d of %s enabled", enabled, plural(len(r.Policies), "policy")))
+	}
+	if r.Samples > 0 {
+		sums = append(sums, plural(r.Samples, "sample")+" run")
+	}
+	name := printable(r.Config)
+	if n := len(r.Files); n > 1 {
+		name += " and " + plural(n-1, "other")
+	}
+	fmt.Fprintf(&b, "%s: %s\n", name, strings.Join(sums, ", "))
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// writePolicies prints the enabled policies, a line for each log.
+func (r *checkReport) writePolicies(w io.Writer) error {
+	t := newTable("POLICY", "BANS AFTER", "FOR", "LOG", "NOW")
+	for _, p := range r.Policies {
+		if !p.Enabled {
+			continue
+		}
+		name, after, length := p.Name, p.After, p.BanTime
+		for _, l := range p.Logs {
+			t.row(name, after, length, printable(l.Name), l.State)
+			name, after, length = "", "", ""
+		}
+	}
+	if len(t.cells) == 0 {
+		return nil
+	}
+	if err := t.writeTo(w); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, "\n")
+	return err
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/netip"
+	"os"
+	"time"
+
+	"banset/cmd/internal/control"
+	"banset/cmd/internal/daemon"
+	"banset/cmd/internal/mirror"
+	"banset/nft"
+	"banset/policy"
+	"banset/policy/blocklist"
+	"banset/policy/config"
+	"banset/policy/judge"
+)
+
+// withoutDaemon does a request while no daemon runs. What only reads takes the blocklist, and the kernel where the
+// rights suffice; ban, unban and flush work on both, which takes root.
+func (a *app) withoutDaemon(ctx context.Context, c *config.Config, name string, r control.Request) (control.Answer, error) {
+	switch r.Op {
+	case control.OpList:
+		book, err := a.readBook(c)
+		if err != nil {
+			return control.Answer{}, err
+		}
+		a.notice("these are the bans of %s", c.Blocklist)
+		return control.Answer{Bans: book.bans()}, nil
+	case control.OpWhy:
+		return a.whyOffline(ctx, c, r.Hosts)
+	case control.OpStatus:
+		return a.statusOffline(c, name)
+	case control.OpBan, control.OpUnban:
+		return daemon.Offline(ctx, c, slog.New(warnings{a}), r)
+	case control.OpFlush:
+		if err := daemon.Flush(ctx, c); err != nil {
+			return control.Answer{}, err
+		}
+		return control.Answer{Text: fmt.Sprintf("table inet %s is gone from the kernel; %s keeps its bans for the next start",
+			c.NFTables.Table, c.Blocklist)}, nil
+	}
+	return control.Answer{}, errNoDaemonRuns
+}
+
+// A book is the blocklist as a start would take it: without what has ended or is allowlisted.
+type book struct {
+	judge *judge.Judge
+	file  *blocklist.File
+	lines int      // bans, whether in force or not
+	wrong []string // what can't be read or is not applied, with line numbers
+}
+
+// readBook reads the blocklist. One that does not exist is empty.
+func (a *app) readBook(c *config.Config) (*book, error) {
+	text, err := os.ReadFile(c.Blocklist)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading the blocklist: %w", err)
+	}
+	self, err := ownAddrs()
+	if err != nil {
+		return nil, err
+	}
+	now := a.now()
+	b := &book{judge: judge.New(judge.Settings{
+		Allow: allowed(c.IgnoreIP, c.IgnoreSelf, self), IPv6Prefix: c.IPv6Prefix, MaxHosts: 1, MaxBans: c.MaxBans,
+	})}
+	b.file = blocklist.Parse(text, blocklist.Options{Location: time.Local, LegacyBan: c.LongestBan()})
+	b.lines = b.file.Len()
+	problems, total := b.file.Problems()
+	for _, p := range problems {
+		b.wrong = append(b.wrong, fmt.Sprintf("%s: %s", c.Blocklist, p))
+	}
+	if more := total - len(problems); more > 0 {
+		b.wrong = append(b.wrong, fmt.Sprintf("%s: %s", c.Blocklist, plural(more, "more problem")))
+	}
+	for e := range b.file.Entries() {
+		if e.Ban.Ended(now) {
+			continue
+		}
+		if x, ok := b.judge.Allow().Covers(e.Ban.Host); ok {
+			b.wrong = append(b.wrong, fmt.Sprintf("%s: line %d: %s is not banned: the allowlist has %s", c.Blocklist, e.Line,
+				showHost(e.Ban.Host), showHost(x)))
+			continue
+		}
+		b.judge.Take(e.Ban)
+	}
+	return b, nil
+}
+
+// bans are those in force, the latest first.
+func (b *book) bans() []control.Ban {
+	bans := []control.Ban{}
+	for _, x := range b.judge.Book().Sorted() {
+		bans = append(bans, banned(x))
+	}
+	return bans
+}
+
+func (a *app) whyOffline(ctx context.Context, c *config.Config, hosts []netip.Prefix) (control.Answer, error) {
+	book, err := a.readBook(c)
+	if err != nil {
+		return control.Answer{}, err
+	}
+	keeper, err := nft.Open(kernelConfig(c))
+	if err != nil {
+		return control.Answer{}, err
+	}
+	defer keeper.Close()
+	a.notice("this is what blocklist and kernel know; the daemon also knows failures and offences")
+	var answer control.Answer
+	for _, h := range hosts {
+		w := control.Why{Host: h, Counted: h}
+		if h.IsSingleIP() {
+			w.Counted = policy.HostPrefix(h.Addr(), c.IPv6Prefix)
+		}
+		if x, ok := book.judge.Allow().Covers(h); ok {
+			w.Allowed = showHost(x)
+		}
+		for _, b := range book.judge.Book().Covering(h) {
+			w.Bans = append(w.Bans, banned(b))
+		}
+		w.Kernel = mirror.InKernel(ctx, keeper, w.Counted, h, c.IPv6Prefix)
+		answer.Whys = append(answer.Whys, w)
+	}
+	return answer, nil
+}
+
+// statusOffline is what configuration and blocklist tell; its PID is 0.
+func (a *app) statusOffline(c *config.Config, name string) (control.Answer, error) {
+	s := &control.Status{Version: readVersion().Version, Config: name, Problems: []string{errNoDaemonRuns.Error()}}
+	s.Blocklist.Path = c.Blocklist
+	book, err := a.readBook(c)
+	if err != nil {
+		s.Problems = append(s.Problems, explain(err))
+		book = nil
+	}
+	if book != nil {
+		s.Bans = book.judge.Book().Len()
+		s.Blocklist.Lines, s.Blocklist.Problems = book.lines, book.wrong
+		s.Problems = append(s.Problems, book.wrong...)
+	}
+	for _, p := range c.Policies {
+		ps := control.PolicyStatus{Name: p.Name, Enabled: p.Enabled}
+		if book != nil {
+			ps.Bans = book.judge.Book().Of(p.Name)
+		}
+		s.Policies = append(s.Policies, ps)
+	}
+	return control.Answer{Status: s}, nil
+}
+
+// kernelConfig is what the table of a configuration looks like.
+func kernelConfig(c *config.Config) nft.Config {
+	n := c.NFTables
+	return nft.Config{
+		Table: n.Table, Hook: n.Hook, Priority: n.Priority, Direction: n.Direction, Verdict: n.Verdict,
+		Counters: n.Counters, IPv6Prefix: c.IPv6Prefix, Size: uint32(c.MaxBans),
+	}
+}
+
+// warnings prints what the daemon's own parts warn of while they work for a command; what they do is the command's to
+// tell.
+type warnings struct{ a *app }
+
+func (w warnings) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (w warnings) WithAttrs([]slog.Attr) slog.Handler           { return w }
+func (w warnings) WithGroup(string) slog.Handler                { return w }
+
+func (w warnings) Handle(_ context.Context, r slog.Record) error {
+	w.a.complain("%s", r.Message)
+	return nil
+}
