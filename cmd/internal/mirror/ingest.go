@@ -146,6 +146,7 @@ func (f *File) Load(j *judge.Judge, remembered []Remembered, now time.Time) erro
 	}
 	text, id, err := readFile(f.path)
 	if err != nil {
+		owed(book)
 		return err
 	}
 	if accident := f.ingest(j, blocklist.Parse(text, f.options()), now, true); accident != "" {
@@ -154,10 +155,18 @@ func (f *File) Load(j *judge.Judge, remembered []Remembered, now time.Time) erro
 			return err
 		}
 		f.log.Warn(fmt.Sprintf("blocklist: %s: taken for an accident, no ban is lifted; that file is kept as %s", accident, kept))
+		owed(book)
 		return nil
 	}
 	f.know(id)
 	return nil
+}
+
+// owed says that the file has to be told of every ban.
+func owed(book *ledger.Ledger) {
+	for b := range book.All() {
+		book.Mark(ledger.File, b.Host)
+	}
 }
 
 // wholeBook is a file's text with all bans, the oldest first.
