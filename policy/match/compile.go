@@ -13,7 +13,7 @@ type pattern struct {
 	re     *regexp.Regexp
 	hosts  []hostGroup
 	fields []fieldGroup
-	lits   []string // one of them is in each line that matches; none: not known
+	lits   []literal // one of them is in each line that matches; none: not known
 }
 
 // A hostGroup is a capture group that stands for a host tag.
@@ -194,12 +194,21 @@ func hostsIn(re *syntax.Regexp, isHost map[int]bool) (least, most int) {
 	return least, most
 }
 
-// Literals are, for each failregex, the texts of which one is in every line that it matches. None (nil) means that the
-// failregex has no text to look for and runs on each line of the log, which is slow.
+// Literals are, for each failregex, the texts of which one is in every line that it matches, as they are looked for.
+// None (nil) means that the failregex has no text to look for and runs on each line of the log, which is slow. Where the
+// failregex does not tell capitals from small letters, the text is in small ones.
 func (f *Filter) Literals() [][]string {
 	out := make([][]string, len(f.fail))
 	for i, p := range f.fail {
-		out[i] = append([]string(nil), p.lits...)
+		out[i] = p.literals()
+	}
+	return out
+}
+
+func (p *pattern) literals() []string {
+	var out []string
+	for _, l := range p.lits {
+		out = append(out, l.text)
 	}
 	return out
 }

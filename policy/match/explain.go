@@ -1,7 +1,6 @@
 package match
 
 import (
-	"bytes"
 	"net/netip"
 	"time"
 )
@@ -49,9 +48,9 @@ const (
 // scanner's memory of the log's time stamps on as Scan would.
 func (s *Scanner) Explain(line []byte, now time.Time) []Explanation {
 	s.begin()
-	for i, l := range s.literals {
+	for i := range s.needles {
 		s.next[i] = len(line)
-		if at := bytes.Index(line, l); at >= 0 {
+		if at := s.needles[i].index(line); at >= 0 {
 			s.next[i] = at
 		}
 	}
@@ -65,10 +64,10 @@ func (s *Scanner) Explain(line []byte, now time.Time) []Explanation {
 		e := &out[j]
 		*e = Explanation{Job: j, Policy: s.jobs[j].Policy, Ignored: -1, Patterns: make([]PatternTrace, len(u.filter.fail))}
 		for i, p := range u.filter.fail {
-			e.Patterns[i] = PatternTrace{Pattern: p.src, Literals: p.lits, Outcome: NotTried}
+			e.Patterns[i] = PatternTrace{Pattern: p.src, Literals: p.literals(), Outcome: NotTried}
 			for n, l := range u.lits[i] {
 				if s.next[l] < len(line) {
-					e.Patterns[i].Found = p.lits[n]
+					e.Patterns[i].Found = p.lits[n].text
 					break
 				}
 			}

@@ -74,10 +74,12 @@ const (
 // goes on to either side is none. A refusal of "" means that p is good.
 func (k hostKind) parseHost(text []byte, from, to int) (p netip.Prefix, why refusal) {
 	p, why = k.parse(string(text[from:to]))
-	if why == "" && (!freeLeft(text, from, to) || !freeRight(text, to, p.Addr().Is6() || bytes.IndexByte(text[from:to], ':') >= 0)) {
-		return netip.Prefix{}, fragment
+	if why == notAddress || why == notPrefix {
+		return p, why
 	}
-	if why == "" && k == hostSubnet && to < len(text) && text[to] == '/' && to+1 < len(text) && isDigit(text[to+1]) {
+	v6 := bytes.IndexByte(text[from:to], ':') >= 0
+	length := k == hostSubnet && to+1 < len(text) && text[to] == '/' && isDigit(text[to+1])
+	if length || !freeLeft(text, from, to) || !freeRight(text, to, v6) {
 		return netip.Prefix{}, fragment
 	}
 	return p, why
@@ -131,28 +133,39 @@ func freeLeft(text []byte, from, to int) bool {
 	case '.':
 		return from < 2 || !isWord(text[from-2])
 	case ':':
-		l := tokenStart(text, from)
-		if bytes.Contains(text[l:from], []byte("::")) {
-			return false
+		before := text[addressStart(text, from):from]
+		switch {
+		case len(before) == 0:
+			return from < 2 || text[from-2] != ':'
+		case bytes.IndexByte(text[from:to], ':') >= 0:
+			return false // another group of it
 		}
-		if bytes.IndexByte(text[from:to], ':') < 0 {
-			whole, _, _ := strings.Cut(string(text[l:to]), "/")
-			_, err := netip.ParseAddr(whole)
-			return err != nil // "25:192.0.2.1"
-		}
-		word := text[l : from-1]
-		word = word[bytes.LastIndexByte(word, ':')+1:]
-		return len(word) == 0 && l == from-1 || len(word) > 4 || !allHex(word)
+		// "25:192.0.2.1" is a number and an address, but six groups and a dotted quad are one address.
+		return !bytes.Contains(before, []byte("::")) && bytes.Count(before, []byte(":")) < 6
 	}
 	return true
 }
 
-// tokenStart goes left from at over everything that could belong to an IPv6 address or to a word.
-func tokenStart(text []byte, at int) int {
-	for at > 0 && (isWord(text[at-1]) || text[at-1] == ':') {
-		at--
+// addressStart goes left from at, which follows a colon, over all groups that could belong to an IPv6 address that
+// goes on at at.
+func addressStart(text []byte, at int) int {
+	l := at
+	for l > 0 && (isWord(text[l-1]) || text[l-1] == ':') {
+		l--
 	}
-	return at
+	start, word := l, l
+	for i := l; i < at; i++ {
+		if text[i] == ':' {
+			if i-word > 4 || !allHex(text[word:i]) {
+				start = i + 1
+			}
+			word = i + 1
+		}
+	}
+	if start < at && text[start] == ':' && (start+1 == at || text[start+1] != ':') {
+		start++ // one colon is no beginning
+	}
+	return start
 }
 
 // freeRight reports whether nothing after text[:to] makes it the head of something longer. v6 says that the text ends
@@ -181,8 +194,7 @@ func freeRight(text []byte, to int, v6 bool) bool {
 		}
 		// A port has five digits to be told from a group, or the address before it has all its groups.
 		if digits := rest[1:n]; allDigits(digits) {
-			whole := string(text[tokenStart(text, to) : to+n])
-			_, err := netip.ParseAddr(whole)
+			_, err := netip.ParseAddr(string(text[addressStart(text, to+1) : to+n]))
 			return err != nil && len(digits) <= 5 && text[to-1] != ':' &&
 				(n+1 >= len(rest) || rest[n] != ':' || !isWord(rest[n+1]))
 		}

@@ -17,16 +17,16 @@ type Scanner struct {
 	unitOf  []int // the unit of each job
 	finders []finder
 
-	literals [][]byte
-	next     []int // where each literal is next in the block; before the current line: not looked for yet
-	every    bool  // some pattern has no literal: each line is a candidate
+	needles []needle
+	next    []int // where each needle is next in the block; before the current line: not looked for yet
+	every   bool  // some pattern has no literal: each line is a candidate
 }
 
 // A unit is a filter with a way to find stamps: jobs that share both share the work.
 type unit struct {
 	filter *Filter
 	finder int
-	lits   [][]int // for each failregex, indices of Scanner.literals
+	lits   [][]int // for each failregex, indices of Scanner.needles
 
 	// The line at hand.
 	done bool
@@ -53,7 +53,7 @@ func NewScanner(jobs []Job) *Scanner {
 		filter *Filter
 		finder int
 	}
-	clocks, keys, literals := map[clock]int{}, map[key]int{}, map[string]int{}
+	clocks, keys, literals := map[clock]int{}, map[key]int{}, map[literal]int{}
 	for _, j := range jobs {
 		c, ok := clocks[clock{j.Date, j.Zone}]
 		if !ok {
@@ -69,21 +69,21 @@ func NewScanner(jobs []Job) *Scanner {
 		}
 		s.unitOf = append(s.unitOf, u)
 	}
-	s.next = make([]int, len(s.literals))
+	s.next = make([]int, len(s.needles))
 	return s
 }
 
 // intern gives the literals of a filter numbers, the same ones for the same text.
-func (s *Scanner) intern(f *Filter, known map[string]int) [][]int {
+func (s *Scanner) intern(f *Filter, known map[literal]int) [][]int {
 	out := make([][]int, len(f.fail))
 	for i, p := range f.fail {
 		s.every = s.every || len(p.lits) == 0
 		for _, l := range p.lits {
 			n, ok := known[l]
 			if !ok {
-				n = len(s.literals)
+				n = len(s.needles)
 				known[l] = n
-				s.literals = append(s.literals, []byte(l))
+				s.needles = append(s.needles, newNeedle(l))
 			}
 			out[i] = append(out[i], n)
 		}
@@ -103,7 +103,7 @@ func (s *Scanner) Scan(lines []byte, now time.Time, yield func(Match)) {
 		for i, n := range s.next {
 			if n < pos {
 				n = len(lines)
-				if at := bytes.Index(lines[pos:], s.literals[i]); at >= 0 {
+				if at := s.needles[i].index(lines[pos:]); at >= 0 {
 					n = pos + at
 				}
 				s.next[i] = n
@@ -225,7 +225,7 @@ func (p *pattern) find(text []byte) (f found, host netip.Prefix, why refusal) {
 	}
 	// A greedy .* before the tag leaves only the last groups of an IPv6 address to it. Whether the pattern takes the
 	// whole address there is found out with a short address in its place, of which no part can be mistaken for one.
-	start := tokenStart(text, from)
+	start := addressStart(text, from)
 	host, whole := f.host.kind.parseHost(text, start, to)
 	if whole != "" {
 		return f, netip.Prefix{}, fragment

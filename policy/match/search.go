@@ -1,0 +1,80 @@
+package match
+
+import "bytes"
+
+// A needle is a literal made ready to be looked for.
+type needle struct {
+	text   []byte
+	fold   bool
+	anchor int     // if fold: index of the rarest byte of text,
+	either [2]byte // and its two cases
+}
+
+func newNeedle(l literal) needle {
+	n := needle{text: []byte(l.text), fold: l.fold}
+	if !l.fold {
+		return n
+	}
+	cost := func(c byte) int {
+		if isLetter(c) {
+			return frequency(c) + frequency(c^0x20)
+		}
+		return frequency(c)
+	}
+	for i, c := range n.text {
+		if cost(c) < cost(n.text[n.anchor]) {
+			n.anchor = i
+		}
+	}
+	c := n.text[n.anchor]
+	n.either = [2]byte{c, c}
+	if isLetter(c) {
+		n.either[1] = c ^ 0x20
+	}
+	return n
+}
+
+// foldWindow is how far ahead both cases of an anchor are looked for at once: a case that never occurs must not cost
+// a search to the end of the block for each occurrence of the other.
+const foldWindow = 512
+
+// index is where the needle is first in b, or -1, in linear time.
+func (n *needle) index(b []byte) int {
+	if !n.fold {
+		return bytes.Index(b, n.text)
+	}
+	for from := n.anchor; from < len(b); {
+		end := min(from+foldWindow, len(b))
+		next := [2]int{-1, -1} // where each case of the anchor is next, end for nowhere
+		for {
+			for i, c := range n.either {
+				if next[i] < from {
+					next[i] = end
+					if p := bytes.IndexByte(b[from:end], c); p >= 0 {
+						next[i] = from + p
+					}
+				}
+			}
+			at := min(next[0], next[1])
+			if at == end {
+				break
+			}
+			if start := at - n.anchor; start+len(n.text) <= len(b) && n.equal(b[start:]) {
+				return start
+			}
+			from = at + 1
+		}
+		from = end
+	}
+	return -1
+}
+
+// equal reports whether b begins with the needle, whatever the case of its ASCII letters.
+func (n *needle) equal(b []byte) bool {
+	for i, c := range n.text {
+		if b[i] != c && (!isLetter(c) || b[i]|0x20 != c) {
+			return false
+		}
+	}
+	return true
+}
