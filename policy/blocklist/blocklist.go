@@ -104,7 +104,7 @@ func Parse(text []byte, opts Options) *File {
 		opts.Location = time.UTC
 	}
 	f := &File{opts: opts, text: text, names: make(map[string]string)}
-	lines := min(bytes.Count(text, []byte{'\n'}), len(text)/16) + 1
+	lines := hostLines(text)
 	f.items = make([]item, 0, lines)
 	f.hosts.init(lines)
 	run := -1 // where the current run of other lines begins
@@ -145,13 +145,29 @@ func Parse(text []byte, opts Options) *File {
 	return f
 }
 
+// hostLines is about how many lines have an address, so that room is made once.
+func hostLines(text []byte) int {
+	n := 0
+	for len(text) > 0 {
+		if text[0] > ' ' && text[0] != '#' {
+			n++
+		}
+		i := bytes.IndexByte(text, '\n')
+		if i < 0 {
+			break
+		}
+		text = text[i+1:]
+	}
+	return n
+}
+
 // enter makes a line known by its host.
 func (f *File) enter(i uint32) {
 	it := &f.items[i]
-	place := f.hosts.find(f.items, &it.key)
+	place, tag := f.hosts.find(f.items, &it.key)
 	j := f.hosts.at(place)
 	if j == none32 || f.items[j].size == 0 {
-		f.hosts.set(f.items, place, i)
+		f.hosts.set(f.items, place, tag, i)
 		f.live++
 		return
 	}
@@ -165,17 +181,24 @@ func (f *File) enter(i uint32) {
 	it.flags |= shared
 	f.several[it.key] = append(f.several[it.key], i)
 	if it.until > f.items[j].until {
-		f.hosts.set(f.items, place, i)
+		f.hosts.set(f.items, place, tag, i)
 	}
 }
 
 // lookup returns the line that counts for a host, or none32.
 func (f *File) lookup(k *key) uint32 {
-	i := f.hosts.at(f.hosts.find(f.items, k))
+	place, _ := f.hosts.find(f.items, k)
+	i := f.hosts.at(place)
 	if i != none32 && f.items[i].size == 0 {
 		return none32
 	}
 	return i
+}
+
+// counts reports whether an item is the line that counts for its host.
+func (f *File) counts(i uint32) bool {
+	it := &f.items[i]
+	return it.kind != 0 && it.size > 0 && (it.flags&shared == 0 || f.lookup(&it.key) == i)
 }
 
 // Len is the number of hosts.
@@ -186,11 +209,7 @@ func (f *File) Entries() iter.Seq[Entry] {
 	return func(yield func(Entry) bool) {
 		f.number()
 		for i := range f.items {
-			it := &f.items[i]
-			if it.kind == 0 || it.size == 0 || it.flags&shared != 0 && f.lookup(&it.key) != uint32(i) {
-				continue
-			}
-			if !yield(f.entry(uint32(i))) {
+			if f.counts(uint32(i)) && !yield(f.entry(uint32(i))) {
 				return
 			}
 		}

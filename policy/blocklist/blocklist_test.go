@@ -202,8 +202,8 @@ func TestFirstWordIsTheHost(t *testing.T) {
 func TestHostileLines(t *testing.T) {
 	for _, text := range []string{
 		"\x1b[31mevil\x07 # x\n",
-		strings.Repeat("A", 10<<20),
-		"192.0.2.1 " + strings.Repeat("A", 10<<20),
+		strings.Repeat("A", 1<<20),
+		"192.0.2.1 " + strings.Repeat("A", 1<<20),
 		"192.0.2.1" + strings.Repeat("/1", 1000),
 		strings.Repeat(" ", MaxLine) + "192.0.2.1\n",
 		"\xff\xfe1\x009\x002\x00\n\x00",
@@ -313,6 +313,22 @@ func TestRandomAgainstOracle(t *testing.T) {
 	}
 }
 
+// Addresses are read by hand, as netip does it.
+func FuzzHost(f *testing.F) {
+	for _, s := range []string{"192.0.2.1", "192.0.2.1/24", "::", "::1", "1::", "::ffff:192.0.2.1", "1:2:3:4:5:6:7::", "::2:3:4:5:6:7:8",
+		"1:2:3:4:5:6:7:8", "1:2:3:4:5:6:192.0.2.1", "1:2:3:4:5:6:7:192.0.2.1", "1::2::3", "1:2:3:4:5:6:7:8::", "12345::", "fe80::1%x",
+		"2001:DB8::/32", "::1.2.3", "1:", ":1", "1:2", "1::2:", "::1/", "::/0", "::ffff:0:0/96", "::ffff:0:0/95", "01.2.3.4", "1.2.3.4/032"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		k, ok := parseHost([]byte(s))
+		want, wantOK := oracleHost(s)
+		if ok != wantOK || ok && k.host() != want {
+			t.Fatalf("%q is %v, %v; want %v, %v", s, k.host(), ok, want, wantOK)
+		}
+	})
+}
+
 func FuzzBlocklist(f *testing.F) {
 	f.Add([]byte(corpus), []byte{2, 1, 1, 9, 1, 1, 2, 0, 0, 1, 3, 0, 0, 0})
 	for line := range strings.Lines(corpus) {
@@ -330,10 +346,11 @@ func FuzzRoundTrip(f *testing.F) {
 	f.Add(bytes.Repeat([]byte{0x20}, 16), 64, int64(0), policy.Never, "", 0, "by hand")
 	f.Add([]byte{192, 0, 2, 1}, 8, int64(-1), int64(1), "", 0, strings.Repeat("ab ", 40))
 	f.Fuzz(func(t *testing.T, addr []byte, bits int, at, until int64, name string, failures int, note string) {
-		a, ok := netip.AddrFromSlice(addr)
+		a, _ := netip.AddrFromSlice(addr)
+		var ok bool
 		b := policy.Ban{Host: netip.PrefixFrom(a, bits), At: at, Until: until, Policy: name, Failures: failures, Note: note}
 		got := AppendLine(nil, b)
-		if b.Host, ok = oracleHost(b.Host.String()); !ok || !b.Host.IsValid() {
+		if b.Host, ok = oracleHost(b.Host.String()); !ok {
 			if len(got) > 0 {
 				t.Fatalf("%v is written as %q", b.Host, got)
 			}

@@ -24,31 +24,45 @@ func Diff(old, new *File) iter.Seq[Change] {
 	return func(yield func(Change) bool) {
 		old.number()
 		new.number()
-		for i := range new.items {
-			it := &new.items[i]
-			if it.kind == 0 || it.size == 0 || it.flags&shared != 0 && new.lookup(&it.key) != uint32(i) {
+		next := uint32(0)
+		for i := range uint32(len(new.items)) {
+			if !new.counts(i) {
 				continue
 			}
-			j := old.lookup(&it.key)
+			it := &new.items[i]
+			j := old.lookupNear(&it.key, &next)
 			switch {
 			case j == none32:
-				if !yield(Change{What: Added, New: new.entry(uint32(i))}) {
+				if !yield(Change{What: Added, New: new.entry(i)}) {
 					return
 				}
 			case old.items[j].until != it.until:
-				if !yield(Change{What: Moved, Old: old.entry(j), New: new.entry(uint32(i))}) {
+				if !yield(Change{What: Moved, Old: old.entry(j), New: new.entry(i)}) {
 					return
 				}
 			}
 		}
-		for i := range old.items {
-			it := &old.items[i]
-			if it.kind == 0 || it.size == 0 || it.flags&shared != 0 && old.lookup(&it.key) != uint32(i) {
+		next = 0
+		for i := range uint32(len(old.items)) {
+			if !old.counts(i) || new.lookupNear(&old.items[i].key, &next) != none32 {
 				continue
 			}
-			if new.lookup(&it.key) == none32 && !yield(Change{What: Removed, Old: old.entry(uint32(i))}) {
+			if !yield(Change{What: Removed, Old: old.entry(i)}) {
 				return
 			}
 		}
 	}
+}
+
+// lookupNear is lookup, which first looks at the item next and leaves there the one behind what it found: two
+// versions of a file have most of their hosts in the same order.
+func (f *File) lookupNear(k *key, next *uint32) uint32 {
+	i := *next
+	if int(i) >= len(f.items) || f.items[i].key != *k || f.items[i].flags&shared != 0 || !f.counts(i) {
+		if i = f.lookup(k); i == none32 {
+			return i
+		}
+	}
+	*next = i + 1
+	return i
 }

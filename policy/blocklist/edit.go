@@ -157,7 +157,8 @@ func (f *File) replace(i uint32, b *policy.Ban) {
 	f.removeHost(i, lines[:1])
 	it := &f.items[lines[0]]
 	f.setLine(it, from)
-	f.hosts.set(f.items, f.hosts.find(f.items, &it.key), lines[0])
+	place, tag := f.hosts.find(f.items, &it.key)
+	f.hosts.set(f.items, place, tag, lines[0])
 	f.live++
 }
 

@@ -1,6 +1,7 @@
 package blocklist
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 )
@@ -50,31 +51,89 @@ func parseHost(word []byte) (key, bool) {
 		bits, ok := parseBits(word[n+1:], 32)
 		return maskedKey(0, 0xffff<<32|uint64(a), 96+bits), ok && bits > 0
 	}
-	if len(word) > len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255/128") {
-		return key{}, false
-	}
-	addr, rest := word, []byte(nil)
-	for i, c := range word {
-		if c == '/' {
-			addr, rest = word[:i], word[i+1:]
-			break
-		}
-	}
-	a, err := netip.ParseAddr(string(addr))
-	if err != nil || a.Zone() != "" || a.Is4() {
+	addr, rest, prefix := bytes.Cut(word, []byte{'/'})
+	hi, lo, ok := parse6(addr)
+	if !ok {
 		return key{}, false
 	}
 	bits := 128
-	if len(addr) < len(word) {
-		var ok bool
+	if prefix {
 		if bits, ok = parseBits(rest, 128); !ok || bits == 0 {
 			return key{}, false
 		}
 	}
-	b := a.As16()
-	k := maskedKey(binary.BigEndian.Uint64(b[:8]), binary.BigEndian.Uint64(b[8:]), bits)
+	k := maskedKey(hi, lo, bits)
 	return k, k != allIPv4
 }
+
+// parse6 reads an IPv6 address, all of b. It has no zone.
+func parse6(b []byte) (hi, lo uint64, ok bool) {
+	var groups [8]uint16
+	n, gap, i := 0, -1, 0 // groups read, where "::" stands among them, bytes read
+	if len(b) >= 2 && b[0] == ':' && b[1] == ':' {
+		gap, i = 0, 2
+	}
+	for i < len(b) && n < 8 {
+		start, v := i, uint16(0)
+		for i < len(b) && i-start < 5 && hexValue[b[i]] >= 0 {
+			v = v<<4 | uint16(hexValue[b[i]])
+			i++
+		}
+		if i == start || i-start > 4 {
+			return 0, 0, false
+		}
+		if i < len(b) && b[i] == '.' { // an IPv4 address is the last two groups
+			a, size := parse4(b[start:])
+			if size != len(b)-start || n > 6 {
+				return 0, 0, false
+			}
+			groups[n], groups[n+1] = uint16(a>>16), uint16(a)
+			n, i = n+2, len(b)
+			break
+		}
+		groups[n] = v
+		n++
+		if i == len(b) {
+			break
+		}
+		if b[i] != ':' || i+1 == len(b) {
+			return 0, 0, false
+		}
+		if i++; b[i] == ':' {
+			if gap >= 0 {
+				return 0, 0, false
+			}
+			gap = n
+			i++
+		}
+	}
+	if i < len(b) || (n < 8) != (gap >= 0) {
+		return 0, 0, false
+	}
+	if gap >= 0 {
+		copy(groups[8-n+gap:], groups[gap:n])
+		clear(groups[gap : 8-n+gap])
+	}
+	for g := range 4 {
+		hi = hi<<16 | uint64(groups[g])
+		lo = lo<<16 | uint64(groups[g+4])
+	}
+	return hi, lo, true
+}
+
+// hexValue is the value of a hexadecimal digit, -1 for any other byte.
+var hexValue = func() (v [256]int8) {
+	for c := range v {
+		v[c] = -1
+	}
+	for i := range 10 {
+		v['0'+i] = int8(i)
+	}
+	for i := range 6 {
+		v['a'+i], v['A'+i] = int8(10+i), int8(10+i)
+	}
+	return v
+}()
 
 // parse4 reads a dotted IPv4 address at the start of b and returns the bytes it takes, or 0.
 func parse4(b []byte) (addr uint32, n int) {
