@@ -15,28 +15,44 @@ import (
 // A mailServer is as much of an SMTP server as a password guesser needs: it refuses every password, and writes the log
 // line that Exim writes then.
 type mailServer struct {
-	log    io.Writer
-	logged func(n int, line string) // called after line n is written
+	log io.Writer
 
-	mu    sync.Mutex
-	lines int
+	mu   sync.Mutex
+	told []time.Time // just before each line was written
+	open []net.Conn
 }
 
-// serve answers connections to l until it is closed, and returns when all are over.
+// serve answers connections to l until it is closed; then it cuts off those that are left.
 func (s *mailServer) serve(l net.Listener) {
-	var conns sync.WaitGroup
-	defer conns.Wait()
+	var sessions sync.WaitGroup
 	for {
 		c, err := l.Accept()
 		if err != nil {
-			return // closed: the demo is over
+			break // closed: the demo is over
 		}
-		conns.Go(func() {
+		s.mu.Lock()
+		s.open = append(s.open, c)
+		s.mu.Unlock()
+		sessions.Go(func() {
 			defer c.Close()
-			c.SetDeadline(time.Now().Add(time.Minute))
 			s.talk(c)
 		})
 	}
+	// The guesser's goodbye may have been dropped.
+	for _, c := range s.open {
+		c.Close()
+	}
+	sessions.Wait()
+}
+
+// wrote is when line n, from 1, was about to be written.
+func (s *mailServer) wrote(n int) time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if n > len(s.told) {
+		return time.Time{}
+	}
+	return s.told[n-1]
 }
 
 // talk is one SMTP session.
@@ -89,12 +105,9 @@ func (s *mailServer) refused(peer netip.Addr, helo, auth string) error {
 		time.Now().Format("2006-01-02 15:04:05"), printable(helo), peer, printable(string(user)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, err := io.WriteString(s.log, line+"\n"); err != nil {
-		return err
-	}
-	s.lines++
-	s.logged(s.lines, line)
-	return nil
+	s.told = append(s.told, time.Now())
+	_, err = io.WriteString(s.log, line+"\n")
+	return err
 }
 
 // patience is how long the guesser waits for a packet before it believes that none comes.

@@ -6,7 +6,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-
 )
 
 // The exit statuses, part of the surface: scripts rely on them.
@@ -41,9 +40,12 @@ func usagef(cmd *cobra.Command, format string, args ...any) error {
 func status(err error) int {
 	var found *findingError
 	var usage *usageError
+	var passed exitStatusError
 	switch {
 	case err == nil:
 		return exitFine
+	case errors.As(err, &passed):
+		return int(passed)
 	case errors.Is(err, errFinding), errors.As(err, &found):
 		return exitFinding
 	case errors.As(err, &usage):
@@ -54,7 +56,8 @@ func status(err error) int {
 
 // report prints err for a person: one line, and for wrong usage a hint.
 func (a *app) report(err error) {
-	if err == nil || errors.Is(err, errFinding) {
+	var passed exitStatusError
+	if err == nil || errors.Is(err, errFinding) || errors.As(err, &passed) {
 		return
 	}
 	a.complain("%s", explain(err))
