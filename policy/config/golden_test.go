@@ -54,7 +54,7 @@ func TestGolden(t *testing.T) {
 }
 
 // split sorts an archive into library, files and golden.
-func split(t *testing.T, a *txtar.Archive) (library, files []File, want string) {
+func split(t testing.TB, a *txtar.Archive) (library, files []File, want string) {
 	t.Helper()
 	for _, f := range a.Files {
 		data := f.Data

@@ -271,7 +271,9 @@ func (m *maker) patternsOf(p *Policy, r *rawPolicy, filters map[string]*Filter) 
 			hint += "; what shall hold for the filter everywhere goes into filters: " + printable(r.filter.v)
 		}
 		m.fail(own.pos, hint, "policy %s has both a filter and an own %s", p.Name, what)
-	case r.filter.bad || r.fail.bad:
+	case r.filter.bad:
+	case r.fail.bad:
+		m.compile(r.fail.v, r.ignore.v) // for the problems of the good ones
 	case r.filter.set:
 		f, ok := filters[r.filter.v]
 		if !ok {

@@ -295,7 +295,7 @@ func (r *reader) text(n *yaml.Node, what string) (string, bool) {
 	}
 	switch {
 	case strings.TrimSpace(s) == "":
-		r.fail(r.at(n), "", "%s is empty", what)
+		r.fail(r.at(n), "write a value, or remove the key", "%s is empty", what)
 		return "", false
 	case strings.ContainsAny(s, "\n\r\x00"):
 		r.fail(r.at(n), "", "%s must be one line", what)
@@ -304,7 +304,8 @@ func (r *reader) text(n *yaml.Node, what string) (string, bool) {
 	return s, true
 }
 
-// items are the members of a list, aliases resolved; a single value is a list of one.
+// items are the members of a list, aliases resolved; a single value is a list of one. They are nil when there is nothing
+// to go on with; otherwise ok may still be false.
 func (r *reader) items(n *yaml.Node, what string) ([]*yaml.Node, bool) {
 	switch n.Kind {
 	case yaml.ScalarNode:
@@ -348,7 +349,7 @@ func (r *reader) mapForText(n *yaml.Node, what, want string) {
 func (r *reader) texts(n *yaml.Node, what string, read func(n *yaml.Node, what string) (string, bool)) (
 	vs []value[string], ok bool) {
 	nodes, ok := r.items(n, what)
-	if !ok {
+	if nodes == nil {
 		return nil, false
 	}
 	first := make(map[string]Pos)

@@ -267,8 +267,8 @@ func (r *reader) samples(n *yaml.Node, what string) ([]Sample, bool) {
 		r.fail(r.at(n), "write - line: '...', and host: below it", "%s must be a list, not %s", what, kind(n))
 		return nil, false
 	}
-	nodes, ok := r.items(n, what)
-	if !ok {
+	nodes, _ := r.items(n, what)
+	if nodes == nil {
 		return nil, false
 	}
 	first := make(map[string]Pos)

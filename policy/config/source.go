@@ -127,6 +127,9 @@ func parseYAML(text []byte, most int) (docs []*yaml.Node, err error) {
 // yamlError is how the parser words a syntax error: with a line, without one, never with a column.
 var yamlError = regexp.MustCompile(`^yaml: (?:line (\d+): )?(.*)$`)
 
+// maxCut is the longest file, in bytes, in which the place of a syntax error is looked for: that takes some 20 parses.
+const maxCut = 256 << 10
+
 // syntax reports that the text is no YAML. The parser's line is that of the enclosing list or map, sometimes one less,
 // and it tells no column. The place is found by cutting: the shortest beginning of the file that gives the same error
 // ends where the parser gave up.
@@ -134,6 +137,16 @@ func (s *source) syntax(err error, l *list) {
 	told := yamlError.FindStringSubmatch(err.Error())
 	if told == nil {
 		l.fail(Pos{s.name, 1, 1}, "", "the file is no YAML: %q", err)
+		return
+	}
+	if len(s.text) > maxCut {
+		line, _ := strconv.Atoi(told[1])
+		if strings.HasPrefix(told[2], "did not find expected") {
+			line++ // these count from 0
+		}
+		at := s.clamp(line, 1)
+		msg, hint := explain(told[2], s.lines[at.Line-1], at.Column)
+		l.fail(at, hint, "near this line: %s", msg)
 		return
 	}
 	text := []byte(s.text)

@@ -93,26 +93,24 @@ func (r *reader) journalTerm(n *yaml.Node, what string) (string, bool) {
 
 func (r *reader) journal(n *yaml.Node, what string) ([]string, bool) {
 	nodes, ok := r.items(n, what)
-	if !ok {
+	if nodes == nil {
+		return nil, false
+	}
+	if len(nodes) == 0 && ok {
+		r.fail(r.at(n), "remove the key, or name a unit: _SYSTEMD_UNIT=ssh.service", "%s is empty", what)
 		return nil, false
 	}
 	var terms []string
 	for i, n := range nodes {
 		s, good := r.journalTerm(n, what)
-		if good && s == "+" && (i == 0 || i == len(nodes)-1 || terms[len(terms)-1] == "+") {
+		if good && s == "+" && (i == 0 || i == len(nodes)-1 || nodes[i-1].Value == "+") {
 			r.fail(r.at(n), "put it between two terms", "%s has a + with nothing to join", what)
 			good = false
 		}
-		if !good {
-			return nil, false
-		}
+		ok = ok && good
 		terms = append(terms, s)
 	}
-	if len(terms) == 0 {
-		r.fail(r.at(n), "remove the key, or name a unit: _SYSTEMD_UNIT=ssh.service", "%s is empty", what)
-		return nil, false
-	}
-	return terms, true
+	return terms, ok
 }
 
 // duration reads one length of time.
@@ -132,10 +130,10 @@ func (r *reader) duration(n *yaml.Node, what string) (time.Duration, bool) {
 // ladder reads ban times: one, or a list of them for repeat offenders.
 func (r *reader) ladder(n *yaml.Node, what string) ([]time.Duration, bool) {
 	nodes, ok := r.items(n, what)
-	if !ok {
+	if nodes == nil {
 		return nil, false
 	}
-	if len(nodes) == 0 {
+	if len(nodes) == 0 && ok {
 		r.fail(r.at(n), "write one ban time, or several: [10m, 1d, 30d, forever]", "%s is an empty list", what)
 		return nil, false
 	}
@@ -167,7 +165,7 @@ const self = "self"
 // ignoreIP reads a list of addresses and prefixes that are never banned.
 func (r *reader) ignoreIP(n *yaml.Node, what string) (allow, bool) {
 	nodes, ok := r.items(n, what)
-	if !ok {
+	if nodes == nil {
 		return allow{}, false
 	}
 	var a allow
