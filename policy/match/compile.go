@@ -115,7 +115,7 @@ func (t *translation) syntaxError(err error) *PatternError {
 var syntaxHints = map[syntax.ErrorCode]string{
 	syntax.ErrInvalidCharRange:      `a range in [...] ends before it begins; put a plain "-" last`,
 	syntax.ErrInvalidEscape:         `no such escape; a backslash before a letter is only for the known classes`,
-	syntax.ErrInvalidNamedCapture:   `a group's name is missing, malformed or used twice; write (?P<name>...)`,
+	syntax.ErrInvalidNamedCapture:   `a group's name is missing or malformed; write (?P<name>...)`,
 	syntax.ErrInvalidPerlOp:         `no such group; plain groups are (...) and (?:...)`,
 	syntax.ErrInvalidRepeatOp:       `a repetition repeats a repetition; put the inner one in (?:...)`,
 	syntax.ErrInvalidRepeatSize:     `a repetition count is too large (1000 is the most) or upside down`,

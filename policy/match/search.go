@@ -38,11 +38,18 @@ func newNeedle(l literal) needle {
 // a search to the end of the block for each occurrence of the other.
 const foldWindow = 512
 
-// index is where the needle is first in b, or -1, in linear time.
+// index is where the needle is first in b, or -1.
 func (n *needle) index(b []byte) int {
 	if !n.fold {
 		return bytes.Index(b, n.text)
 	}
+	at, _ := n.indexFold(b)
+	return at
+}
+
+// indexFold is index for a needle that folds. seen is how much of b was looked at, hardly more than up to the needle:
+// so that searching on from each of many finds takes linear time.
+func (n *needle) indexFold(b []byte) (at, seen int) {
 	for from := n.anchor; from < len(b); {
 		end := min(from+foldWindow, len(b))
 		next := [2]int{-1, -1} // where each case of the anchor is next, end for nowhere
@@ -60,13 +67,13 @@ func (n *needle) index(b []byte) int {
 				break
 			}
 			if start := at - n.anchor; start+len(n.text) <= len(b) && n.equal(b[start:]) {
-				return start
+				return start, end
 			}
 			from = at + 1
 		}
 		from = end
 	}
-	return -1
+	return -1, len(b)
 }
 
 // equal reports whether b begins with the needle, whatever the case of its ASCII letters.

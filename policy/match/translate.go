@@ -65,10 +65,11 @@ func (t *translation) write(from int, text string) {
 func translate(src string) *translation {
 	t := &translation{src: src}
 	repeated := false // the last thing was a repetition
+	fresh := true     // nothing is there that could be repeated
 	for i := 0; i < len(src); {
 		rest := src[i:]
-		wasRepeated := repeated
-		repeated = false
+		wasRepeated, wasFresh := repeated, fresh
+		repeated, fresh = false, false
 		switch c := src[i]; c {
 		case '\\':
 			i = t.escape(i)
@@ -76,6 +77,11 @@ func translate(src string) *translation {
 			i = t.class(i)
 		case '(':
 			i = t.openGroup(i)
+			fresh = true
+		case '|':
+			fresh = true
+			t.copy(i, i+1)
+			i++
 		case ')':
 			if n := len(t.open); n == 0 || t.open[n-1].tag != "" {
 				t.problem(i, `a ) was never opened; write \) for a plain one`)
@@ -87,7 +93,10 @@ func translate(src string) *translation {
 		case '<':
 			i = t.tag(i)
 		case '*', '+', '?':
-			if c == '+' && wasRepeated {
+			switch {
+			case wasFresh:
+				t.problem(i, `%c has nothing to repeat; write \%c for the plain character`, c, c)
+			case c == '+' && wasRepeated:
 				t.problem(i, "possessive repetition (%s) is not supported; leave the second + out", src[i-1:i+1])
 			}
 			repeated = !wasRepeated || c != '?'
@@ -183,6 +192,9 @@ func (t *translation) escape(i int) int {
 	case foreignEscapes[c] != "":
 		t.problem(i, "%s", foreignEscapes[c])
 		return end
+	case isLetter(c) && strings.IndexByte("AbBdDsSwWzafnrtvxpPE", c) < 0:
+		t.problem(i, `there is no escape \%c; a plain %c needs no backslash`, c, c)
+		return end
 	case (c == 'x' || c == 'p' || c == 'P') && strings.HasPrefix(t.src[end:], "{"):
 		if n := strings.IndexByte(t.src[end:], '}'); n >= 0 {
 			end += n + 1
@@ -198,6 +210,7 @@ func (t *translation) class(i int) int {
 	if strings.HasPrefix(t.src[j:], "^") {
 		j++
 	}
+	known := len(t.problems)
 	for first := j; j < len(t.src) && (t.src[j] != ']' || j == first); {
 		switch {
 		case t.src[j] == '\\':
@@ -216,6 +229,7 @@ func (t *translation) class(i int) int {
 		j++
 	}
 	if j >= len(t.src) {
+		t.problems = t.problems[:known]
 		t.problem(i, `a [ is never closed; write \[ for a plain one`)
 		return len(t.src)
 	}
