@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -23,7 +24,7 @@ type applier struct {
 }
 
 // maxTries is how often a transaction is tried when an element ended, or somebody changed a range, under our hands.
-const maxTries = 5
+const maxTries = 8
 
 // Apply puts elements into their sets and takes others out. It does not matter whether an element is there, whether it
 // has just ended, or what timeout and comment it had: after a nil return the set holds what the changes say. Of several
@@ -160,6 +161,12 @@ func (k *Keeper) applyWindow(ctx context.Context, changes []Change, order []int)
 			}
 		case errors.Is(err, errLost):
 			// Doing it again is harmless, whatever became of it.
+		case isErrno(err, unix.EBUSY), isErrno(err, unix.EAGAIN):
+			// The hash table is being rebuilt, and the chain of one key is long: that of a host whose bans ended many
+			// times since the kernel last freed what is over. It passes within milliseconds.
+			if err := pause(ctx, time.Millisecond<<try); err != nil {
+				return err
+			}
 		case !errors.As(err, &kernel):
 			return err
 		case kernel.errno == unix.ENFILE:
@@ -177,6 +184,18 @@ func (k *Keeper) applyWindow(ctx context.Context, changes []Change, order []int)
 		return k.explain(err)
 	}
 	return nil
+}
+
+// pause waits for d, or for the end of ctx, whose error it then returns.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 // lastOnly leaves only the last change of each host and range.
@@ -254,7 +273,9 @@ func (k *Keeper) compose(ctx context.Context, changes []Change, order []int) err
 			each(s, add, create, stays, b.bare)
 			each(s, del, 0, stays, b.bare)
 		}
-		each(s, add, create, stays, b.element)
+		// Once a range without an end is there, the kernel refuses what overlaps it; the other way round it does not.
+		each(s, add, create, func(_ int, c *Change) bool { return !c.over() && c.endless() }, b.element)
+		each(s, add, create, func(_ int, c *Change) bool { return !c.over() && !c.endless() }, b.element)
 	}
 	b.finish()
 	return nil
@@ -263,9 +284,11 @@ func (k *Keeper) compose(ctx context.Context, changes []Change, order []int) err
 // lookUp fills known.
 func (k *Keeper) lookUp(ctx context.Context, changes []Change, order []int) error {
 	known := k.apply.known[:0]
+	var open [sets]bool
 	for _, i := range order {
 		c, there := &changes[i], false
 		if c.Set.Ranges() {
+			open[c.Set] = open[c.Set] || c.endless() && !c.over()
 			is, found, err := k.lookup(ctx, c.Set, c.First)
 			if err != nil {
 				return err
@@ -275,7 +298,51 @@ func (k *Keeper) lookUp(ctx context.Context, changes []Change, order []int) erro
 		known = append(known, there)
 	}
 	k.apply.known = known
+	for _, s := range Sets {
+		if open[s] {
+			if err := k.overlaps(ctx, s, changes, order); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
+}
+
+// overlaps does what the kernel does not: it refuses a range up to the top of the address space, which is told without
+// an end, when another one lies inside it.
+func (k *Keeper) overlaps(ctx context.Context, s Set, changes []Change, order []int) error {
+	goes := make(map[netip.Addr]bool)
+	var first netip.Addr // of the range that is added without an end
+	for n, i := range order {
+		c := &changes[i]
+		if c.Set != s {
+			continue
+		}
+		if k.apply.known[n] {
+			goes[c.First] = true
+		}
+		if c.endless() && !c.over() {
+			if first.IsValid() {
+				return fmt.Errorf("%w: both %v and %v go up to the top", ErrOverlap, first, c.First)
+			}
+			first = c.First
+		}
+	}
+	sock, err := openSocket(nil)
+	if err != nil {
+		return err
+	}
+	defer sock.close()
+	err = k.dumpRanges(ctx, sock, s, func(e Element) error {
+		if !goes[e.First] && !e.Last.Less(first) {
+			return fmt.Errorf("%w: %v-%v is there", ErrOverlap, e.First, e.Last)
+		}
+		return nil
+	})
+	if isErrno(err, unix.ENOENT) {
+		return ErrMissing
+	}
+	return err
 }
 
 // halves applies the changes as two transactions.

@@ -52,6 +52,9 @@ func (k *Keeper) network(a netip.Addr) netip.Addr {
 // over reports whether the change takes the element out, by its word or because the ban has ended.
 func (c *Change) over() bool { return c.Delete || c.Timeout > 0 && c.Expires < 0 }
 
+// endless reports whether e is a range that goes up to the top of its address space.
+func (e *Element) endless() bool { return e.Set.Ranges() && e.Last == e.Set.top() }
+
 // keySize is the bytes of an element that has a key and nothing else.
 func (s Set) keySize() int { return 3*attrLen + s.keyLen() }
 
@@ -88,7 +91,7 @@ func (w *wire) bare(e *Element) {
 // rangeEnd writes the second element of a range: the address behind its last one. At the top of the address space
 // there is none, and the range is open.
 func (w *wire) rangeEnd(e *Element) {
-	if !e.Set.Ranges() || e.Last == e.Set.top() {
+	if !e.Set.Ranges() || e.endless() {
 		return
 	}
 	w.endKey(e.Set, e.Last.Next())

@@ -137,22 +137,22 @@ func (k *Keeper) replace(ctx context.Context, elements iter.Seq[Element]) error 
 	b.deleteTable(&k.config)
 	b.addAll(&k.config, k.rules)
 
-	// Elements come mixed, messages hold one set each: they are sorted into one pile a set.
-	var piles [sets][]Element
+	// Elements come mixed, but a message holds one set: each has its own pile until they are sent.
+	var piles [sets]list
+	for _, s := range Sets {
+		k.piles[s].reset()
+		piles[s] = k.piles[s].list(k.config.Table, s, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
+	}
 	var counts [sets]uint32
 	room, size, left := k.command.limit-len(b.b)-k.slack(), 0, 0
 	flush := func() error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		for _, s := range Sets {
-			l := b.list(k.config.Table, s, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
-			for i := range piles[s] {
-				l.room()
-				b.element(&piles[s][i])
-			}
-			l.close()
-			piles[s] = piles[s][:0]
+		for s := range piles {
+			piles[s].close()
+			b.b, b.n = append(b.b, k.piles[s].b...), b.n+k.piles[s].n
+			k.piles[s].reset()
 		}
 		b.finish()
 		if err := k.command.transact(b); err != nil {
@@ -182,7 +182,8 @@ func (k *Keeper) replace(ctx context.Context, elements iter.Seq[Element]) error 
 			}
 		}
 		size += n
-		piles[e.Set] = append(piles[e.Set], e)
+		piles[e.Set].room()
+		k.piles[e.Set].element(&e)
 	}
 	if !b.empty() || size > 0 {
 		if err := flush(); err != nil {

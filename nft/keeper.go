@@ -145,7 +145,7 @@ type Element struct {
 	// Timeout is the whole length of the ban; 0: it is permanent.
 	Timeout time.Duration
 	// Expires is what is left of Timeout: when it is written, 0 means all of it, less than 0 that the ban is over and
-	// the element is left out. In the kernel both are whole milliseconds, rounded up to a tick.
+	// the element is left out. The kernel keeps both in ticks, of 4 ms mostly.
 	Expires time.Duration
 	// Comment is printable ASCII without quotes. What is longer than MaxComment is cut, and every other character is
 	// written as '?': no ban fails for its comment.
@@ -180,9 +180,12 @@ type Keeper struct {
 	rules  []rule // what the chain ought to hold
 	ports  ports
 
+	watchQueue int // bytes
+
 	mu      sync.Mutex // of everything that changes something
 	command *socket
 	batch   batch
+	piles   [sets]batch // of Replace
 	apply   applier
 
 	queryMu sync.Mutex
@@ -195,7 +198,7 @@ func Open(c Config) (*Keeper, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	k := &Keeper{config: c}
+	k := &Keeper{config: c, watchQueue: watchQueue}
 	var err error
 	if k.rules, err = rules(&c); err != nil {
 		return nil, fmt.Errorf("nft: %w", err)

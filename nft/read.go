@@ -32,107 +32,192 @@ func (k *Keeper) Get(ctx context.Context, s Set, a netip.Addr) (Element, bool, e
 
 // lookup is Get for what is in the set as a itself. A missing set reads as an empty one.
 func (k *Keeper) lookup(ctx context.Context, s Set, a netip.Addr) (Element, bool, error) {
-	var is piece
-	found := false
-	ask := func(end bool, key netip.Addr) error {
-		found = false
-		_, err := k.get(ctx, unix.NFT_MSG_GETSETELEM, func(w *wire) {
-			w.str(unix.NFTA_SET_ELEM_LIST_TABLE, k.config.Table)
-			w.str(unix.NFTA_SET_ELEM_LIST_SET, s.String())
-			n := w.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
-			if end {
-				w.endKey(s, key)
-			} else {
-				e := w.nest(unix.NFTA_LIST_ELEM)
-				w.key(s, key)
-				w.endNest(e)
-			}
-			w.endNest(n)
-		}, func(p []byte) {
-			readPieces(s, p, func(q *piece) { is, found = *q, true })
-			is.comment = slices.Clone(is.comment) // the buffer is used again
-		})
-		return err
+	for try := 1; ; try++ {
+		start, err := k.lookupPiece(ctx, s, a, false)
+		if err != nil || !start.found || start.end {
+			return Element{}, false, err
+		}
+		e := start.element(s, start.addr)
+		if !s.Ranges() {
+			return e, true, nil
+		}
+		e.Last = s.top()
+		if a == e.Last {
+			return e, true, nil
+		}
+		end, err := k.lookupPiece(ctx, s, a.Next(), true)
+		if err != nil {
+			return Element{}, false, err
+		}
+		if end.found && end.end {
+			e.Last = end.addr.Prev()
+		}
+		if e.Last == a && end.gen == start.gen {
+			return e, true, nil
+		}
+		// When another range begins behind a, the kernel (6.18) told of that one's end.
+		next, err := k.lookupPiece(ctx, s, a.Next(), false)
+		if err != nil {
+			return Element{}, false, err
+		}
+		if next.found && next.addr == a.Next() {
+			e.Last = a
+		}
+		steady := next.gen == start.gen && (!end.found || end.gen == start.gen)
+		if next.found && steady || try == maxReads {
+			return e, true, nil
+		}
+		// Somebody changed something between the questions.
 	}
-	if err := ask(false, a); err != nil || !found || is.end {
-		return Element{}, false, err
-	}
-	e := is.element(s, is.addr)
-	if !s.Ranges() {
-		return e, true, nil
-	}
-	e.Last = s.top()
-	if a == e.Last {
-		return e, true, nil
-	}
-	if err := ask(true, a.Next()); err != nil {
-		return Element{}, false, err
-	}
-	if found && is.end {
-		e.Last = is.addr.Prev()
-	}
-	return e, true, nil
 }
 
-// maxReads is how often ranges are read again when somebody changes them meanwhile.
-const maxReads = 4
+// A pieceState is the answer to the question for one piece.
+type pieceState struct {
+	piece
+	found bool
+	gen   uint16 // the ruleset's generation
+}
+
+// lookupPiece asks for a host, for the beginning of the range that covers a, or for the next end of one from a on.
+func (k *Keeper) lookupPiece(ctx context.Context, s Set, a netip.Addr, end bool) (is pieceState, err error) {
+	_, err = k.get(ctx, unix.NFT_MSG_GETSETELEM, func(w *wire) {
+		w.str(unix.NFTA_SET_ELEM_LIST_TABLE, k.config.Table)
+		w.str(unix.NFTA_SET_ELEM_LIST_SET, s.String())
+		n := w.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+		if end {
+			w.endKey(s, a)
+		} else {
+			e := w.nest(unix.NFTA_LIST_ELEM)
+			w.key(s, a)
+			w.endNest(e)
+		}
+		w.endNest(n)
+	}, func(p []byte) {
+		readPieces(s, body(p), func(q *piece) { is.piece, is.found = *q, true })
+		is.comment = slices.Clone(is.comment) // the buffer is used again
+		is.gen = generation(p)
+	})
+	return is, err
+}
+
+// maxReads is how often a set is read when a dump was not whole.
+const maxReads = 5
 
 // Dump hands each element of the set to f, in no order, each host or range once, until f returns an error, which it
 // returns. It keeps no lock and has its own socket: other methods may be called from f. If the set is missing, the
 // error is ErrMissing.
 //
-// The kernel's dump is no snapshot, and quadratic: what changes meanwhile may be missing, and 100,000 hosts take some
-// 0.2 s, a million 40 s. Get is the way to be sure of one element.
+// The kernel's dump is no snapshot: it misses elements not only while somebody changes the set, but also while the
+// kernel itself still sorts a load into a larger table. Dump reads again until it has as many as the kernel counts, or
+// where the kernel does not count, until it finds no more; only what others change meanwhile may be missing. The dump
+// is quadratic, too: 100,000 hosts take some 0.2 s, a million 40 s. Get is the way to be sure of one element.
 func (k *Keeper) Dump(ctx context.Context, s Set, f func(Element) error) error {
 	if s >= sets {
 		return fmt.Errorf("nft: dump: no such set")
 	}
-	doing := fmt.Sprintf("dump set %v", s)
+	var stopped error // of f: returned as it is
+	each := func(e Element) error { stopped = f(e); return stopped }
 	sock, err := openSocket(nil)
-	if err != nil {
-		return k.fail(doing, err)
-	}
-	defer sock.close()
-	// Nothing may wrap an error of f.
-	var stopped error
-	if s.Ranges() {
-		var ranges []Element
-		ranges, err = k.dumpRanges(ctx, sock, s)
-		for i := 0; i < len(ranges) && err == nil; i++ {
-			if stopped = f(ranges[i]); stopped != nil {
-				return stopped
-			}
+	if err == nil {
+		if s.Ranges() {
+			err = k.dumpRanges(ctx, sock, s, each)
+		} else {
+			err = k.dumpHosts(ctx, sock, s, each)
 		}
-	} else {
-		seen := make(map[key]struct{})
-		err = k.dump(ctx, sock, s, func(p *piece) error {
+		sock.close()
+	}
+	if stopped != nil {
+		return stopped
+	}
+	if isErrno(err, unix.ENOENT) {
+		err = fmt.Errorf("%w: %w", ErrMissing, err)
+	}
+	return k.fail(fmt.Sprintf("dump set %v", s), err)
+}
+
+func (k *Keeper) dumpHosts(ctx context.Context, sock *socket, s Set, f func(Element) error) error {
+	seen := make(map[key]struct{})
+	for range maxReads {
+		before := len(seen)
+		if _, err := k.dump(ctx, sock, s, func(p *piece) error {
 			e := p.element(s, p.addr)
 			id := keyOf(&e)
 			if _, twice := seen[id]; twice || p.end {
 				return nil
 			}
 			seen[id] = struct{}{}
-			stopped = f(e)
-			return stopped
-		})
-		if stopped != nil {
-			return stopped
+			return f(e)
+		}); err != nil {
+			return err
+		}
+		t, err := k.readSet(ctx, s)
+		if err != nil {
+			return err
+		}
+		if t.hasCount && len(seen) >= int(t.count) || len(seen) == before {
+			break
 		}
 	}
-	if isErrno(err, unix.ENOENT) {
-		err = fmt.Errorf("%w: %w", ErrMissing, err)
-	}
-	return k.fail(doing, err)
+	return nil
 }
 
-// dump hands the pieces of a set to f.
-func (k *Keeper) dump(ctx context.Context, sock *socket, s Set, f func(*piece) error) error {
+// dumpRanges reads all pieces of a set of ranges and puts them together. A dump that was disturbed is read again; when
+// all are, each range that one of them told of is looked up.
+func (k *Keeper) dumpRanges(ctx context.Context, sock *socket, s Set, f func(Element) error) error {
+	var pieces []piece
+	steady := false
+	for read := 0; read < maxReads && !steady; read++ {
+		from := len(pieces)
+		var err error
+		steady, err = k.dump(ctx, sock, s, func(q *piece) error {
+			q.comment = slices.Clone(q.comment)
+			pieces = append(pieces, *q)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		if steady {
+			pieces = slices.Delete(pieces, 0, from)
+		}
+	}
+	ranges, _ := join(s, pieces)
+	for _, e := range ranges {
+		if !steady {
+			is, found, err := k.lookup(ctx, s, e.First)
+			if err != nil {
+				return err
+			}
+			if !found || is.First != e.First {
+				continue
+			}
+			e = is
+		}
+		if err := f(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dump hands the pieces of a set to f. It reports whether nobody changed the ruleset meanwhile.
+func (k *Keeper) dump(ctx context.Context, sock *socket, s Set, f func(*piece) error) (steady bool, err error) {
 	var w wire
 	m := w.nft(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP)
 	w.str(unix.NFTA_SET_ELEM_LIST_TABLE, k.config.Table)
 	w.str(unix.NFTA_SET_ELEM_LIST_SET, s.String())
 	w.end(m)
-	return sock.ask(ctx, &w, true, func(_ header, p []byte) error {
+	gen, first := uint16(0), true
+	steady = true
+	err = sock.ask(ctx, &w, true, func(h header, p []byte) error {
+		if g := generation(p); first {
+			gen, first = g, false
+		} else if g != gen {
+			steady = false
+		}
+		if h.Flags&unix.NLM_F_DUMP_INTR != 0 {
+			steady = false
+		}
 		var err error
 		readPieces(s, body(p), func(q *piece) {
 			if err == nil {
@@ -141,39 +226,7 @@ func (k *Keeper) dump(ctx context.Context, sock *socket, s Set, f func(*piece) e
 		})
 		return err
 	})
-}
-
-// dumpRanges reads all pieces of a set of ranges and puts them together, again if they changed meanwhile.
-func (k *Keeper) dumpRanges(ctx context.Context, sock *socket, s Set) ([]Element, error) {
-	var pieces []piece
-	for range maxReads {
-		pieces = pieces[:0]
-		gen, changed := uint16(0), false
-		var w wire
-		m := w.nft(unix.NFT_MSG_GETSETELEM, unix.NLM_F_DUMP)
-		w.str(unix.NFTA_SET_ELEM_LIST_TABLE, k.config.Table)
-		w.str(unix.NFTA_SET_ELEM_LIST_SET, s.String())
-		w.end(m)
-		first := true
-		err := sock.ask(ctx, &w, true, func(h header, p []byte) error {
-			g := generation(p)
-			changed = changed || !first && g != gen || h.Flags&unix.NLM_F_DUMP_INTR != 0
-			gen, first = g, false
-			readPieces(s, body(p), func(q *piece) {
-				q.comment = slices.Clone(q.comment)
-				pieces = append(pieces, *q)
-			})
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
-		if !changed {
-			break
-		}
-	}
-	ranges, _ := join(s, pieces)
-	return ranges, nil
+	return steady, err
 }
 
 // join makes ranges of their pieces. A range without an end goes up to the next one, or to the top; open lists the

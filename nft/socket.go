@@ -219,10 +219,15 @@ func (s *socket) next(n int) uint32 {
 }
 
 // ask sends one request, which is all of w, and hands each message of its answer to f until that returns an error.
-// A dump is read to its end; any other request gets one message, or an error.
+//
+// Other requests than dumps ask for an acknowledgement too: for the end of a range that has none, Linux 6.18 sends
+// nothing else, neither an element nor an error.
 func (s *socket) ask(ctx context.Context, w *wire, dump bool, f func(header, []byte) error) error {
-	seq := s.next(1)
-	w.number(seq, -1)
+	seq, ack := s.next(1), 0
+	if dump {
+		ack = -1
+	}
+	w.number(seq, ack)
 	if err := s.send(w.b); err != nil {
 		return s.reopen(fmt.Errorf("send to nftables: %w", err))
 	}
@@ -242,10 +247,7 @@ func (s *socket) ask(ctx context.Context, w *wire, dump bool, f func(header, []b
 			case h.Seq != seq:
 				continue
 			case h.Type == unix.NLMSG_ERROR:
-				if err := ackError(h, p, 0); err != nil {
-					return err
-				}
-				return nil
+				return ackError(h, p, 0)
 			case h.Type == unix.NLMSG_DONE:
 				if len(p) >= 4 {
 					if n := int32(binary.NativeEndian.Uint32(p)); n < 0 {
@@ -255,13 +257,7 @@ func (s *socket) ask(ctx context.Context, w *wire, dump bool, f func(header, []b
 				return nil
 			}
 			if err := f(h, p); err != nil {
-				if dump {
-					return s.reopen(err) // the rest of the dump is still to come
-				}
-				return err
-			}
-			if !dump {
-				return nil
+				return s.reopen(err) // the rest of the answer is still to come
 			}
 		}
 	}

@@ -44,7 +44,7 @@ type ruleState struct {
 	packets, bytes uint64
 }
 
-// get asks for one object; false: it is not there.
+// get asks for one object and hands its message to read; false: it is not there.
 func (k *Keeper) get(ctx context.Context, typ int, write func(*wire), read func(p []byte)) (bool, error) {
 	if err := ctx.Err(); err != nil {
 		return false, err
@@ -59,7 +59,7 @@ func (k *Keeper) get(ctx context.Context, typ int, write func(*wire), read func(
 	found := false
 	err := k.query.ask(ctx, w, false, func(h header, p []byte) error {
 		found = true
-		read(body(p))
+		read(p)
 		return nil
 	})
 	if isErrno(err, unix.ENOENT) {
@@ -78,7 +78,7 @@ func (k *Keeper) readTable(ctx context.Context) (t tableState, err error) {
 	t.found, err = k.get(ctx, unix.NFT_MSG_GETTABLE, func(w *wire) {
 		w.str(unix.NFTA_TABLE_NAME, k.config.Table)
 	}, func(p []byte) {
-		t.flags = getBE32(attr(p, unix.NFTA_TABLE_FLAGS))
+		t.flags = getBE32(attr(body(p), unix.NFTA_TABLE_FLAGS))
 	})
 	return t, err
 }
@@ -88,7 +88,7 @@ func (k *Keeper) readSet(ctx context.Context, s Set) (t setState, err error) {
 		w.str(unix.NFTA_SET_TABLE, k.config.Table)
 		w.str(unix.NFTA_SET_NAME, s.String())
 	}, func(p []byte) {
-		for a, v := range attrs(p) {
+		for a, v := range attrs(body(p)) {
 			switch a {
 			case unix.NFTA_SET_FLAGS:
 				t.flags = getBE32(v)
@@ -154,7 +154,7 @@ func (k *Keeper) readChain(ctx context.Context, name string) (t chainState, err 
 		w.str(unix.NFTA_CHAIN_TABLE, k.config.Table)
 		w.str(unix.NFTA_CHAIN_NAME, name)
 	}, func(p []byte) {
-		for a, v := range attrs(p) {
+		for a, v := range attrs(body(p)) {
 			switch a {
 			case unix.NFTA_CHAIN_HOOK:
 				t.base = true

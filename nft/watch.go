@@ -89,7 +89,7 @@ func (k *Keeper) Watch(ctx context.Context, ready func(), f func(Transaction) er
 	defer conn.Close()
 	raw, err := conn.SyscallConn()
 	if err == nil {
-		err = conn.SetReadBuffer(watchQueue) // capped silently where we lack the right
+		err = conn.SetReadBuffer(k.watchQueue) // capped silently where we lack the right
 	}
 	if err == nil {
 		err = conn.JoinGroup(unix.NFNLGRP_NFTABLES)
