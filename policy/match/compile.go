@@ -152,7 +152,7 @@ func checkHosts(src string, tree *syntax.Regexp, hosts []hostGroup) *PatternErro
 			"each branch of an alternation needs one, and it can't be optional"}
 	case most > 1:
 		return &PatternError{Offset: -1, Msg: "the pattern can match with two host tags, and which one failed is open: " +
-			"write (?:\\S+) for the address that does not matter"}
+			"write \\S+ for the address that does not matter"}
 	}
 	return nil
 }

@@ -186,7 +186,7 @@ func (d *DatePattern) find(line []byte) (stamp, bool) {
 	}
 	for i := p; i < len(line) && i < innerWindow; i++ {
 		bracketed := i > 0 && line[i-1] == '['
-		if d.anchor && i > p+1 || d.anchor && !bracketed && i > p {
+		if d.anchor && i > p && (i > p+1 || !bracketed) {
 			break
 		}
 		if i > 0 && isWord(line[i-1]) || d.bracket && !bracketed {

@@ -3,6 +3,15 @@
 // A line goes through four steps: a required literal is looked for (most lines end here, without an allocation), the
 // time stamp is found and cut out, the failregexes are tried in order, and a hit is dropped again if an ignoreregex
 // matches too. All patterns run on Go's regexp: linear time whatever an attacker writes.
+//
+// A stamp that begins the line (a syslog <PRI> or a "[" may come first) or stands in [brackets] is cut out before the
+// patterns see the line: "Nov  5 18:12:45 mail sshd[7]: x" becomes " mail sshd[7]: x", and `h - - [10/Oct/2000:13:55:36
+// -0700] "GET /"` becomes `h - - [] "GET /"`. Of audit(1700000000.123:42) there remains audit(:42).
+//
+// The text at a host tag is read strictly, with net/netip, and never a part of something longer: 999.1.1.1, 1.2.3.4.5,
+// 1.2.3.4.example.org and 010.2.3.4 name no host, nor do multicast, broadcast and unspecified addresses. An IPv6
+// address with a port but without brackets is told from a longer address only if it has all its groups, or the port
+// five digits.
 package match
 
 import (

@@ -107,6 +107,12 @@ func TestUnpin(t *testing.T) {
 	if got := repeat(scanner(), unpinAfter, innerLine); got != "clf in brackets" {
 		t.Errorf("after %d lines: %s", unpinAfter, got)
 	}
+	s := scanner()
+	repeat(s, unpinAfter-1, innerLine)
+	repeat(s, 1, startLine)
+	if got := repeat(s, unpinAfter-1, innerLine); got != "iso at the start of the line" {
+		t.Errorf("a line of the log's own did not interrupt the row: %s", got)
+	}
 	if got := repeat(scanner(), unpinAfter, innerLine, forgedStart); got != "clf in brackets" {
 		t.Errorf("an attacker's lines kept the wrong pin: %s", got)
 	}

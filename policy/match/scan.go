@@ -225,12 +225,7 @@ func (p *pattern) find(text []byte) (f found, host netip.Prefix, why refusal) {
 	}
 	// A greedy .* before the tag leaves only the last groups of an IPv6 address to it. Whether the pattern takes the
 	// whole address there is found out with a short address in its place, of which no part can be mistaken for one.
-	start := addressStart(text, from)
-	host, whole := f.host.kind.parseHost(text, start, to)
-	if whole != "" {
-		return f, netip.Prefix{}, fragment
-	}
-	standIn := f.host.kind.standIn()
+	start, standIn := addressStart(text, from), f.host.kind.standIn()
 	short := make([]byte, 0, len(text)-(to-start)+len(standIn))
 	short = append(append(append(short, text[:start]...), standIn...), text[to:]...)
 	groups = p.re.FindSubmatchIndex(short)
@@ -238,8 +233,11 @@ func (p *pattern) find(text []byte) (f found, host netip.Prefix, why refusal) {
 		return f, netip.Prefix{}, fragment
 	}
 	again := p.hostOf(groups)
-	if groups[2*again.group] != start || groups[2*again.group+1] != start+len(standIn) || again.kind != f.host.kind {
+	if groups[2*again.group] != start || groups[2*again.group+1] != start+len(standIn) {
 		return f, netip.Prefix{}, fragment
+	}
+	if host, why = again.kind.parseHost(text, start, to); why != "" {
+		return f, netip.Prefix{}, why
 	}
 	for i, g := range groups {
 		if g >= start+len(standIn) {
