@@ -53,7 +53,7 @@ func readBlocks(r io.Reader, yield func([]byte) error) (sums blockSums, err erro
 		}
 		end := bytes.LastIndexByte(buf, '\n') + 1
 		rest := buf[end:]
-		if len(rest) > source.MaxLine {
+		if len(rest) > source.MaxLine+1 { // a "\r" does not count
 			end += source.MaxLine
 			buf[end] = '\n'
 			end++

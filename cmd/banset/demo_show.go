@@ -86,7 +86,8 @@ func (d *demo) tell(format string, args ...any) { fmt.Fprintf(d.a.stdout, format
 // show prints text that some program wrote, set off from the story.
 func (d *demo) show(text string) {
 	for line := range strings.Lines(text) {
-		d.tell("    %s", strings.ReplaceAll(printable(strings.ReplaceAll(strings.TrimRight(line, "\n"), "\t", "    ")), `\\`, `\`))
+		line = strings.ReplaceAll(strings.TrimRight(line, "\n"), "\t", "    ")
+		d.tell("    %s", printable(line))
 	}
 }
 

@@ -102,7 +102,7 @@ func (s *mailServer) refused(peer netip.Addr, helo, auth string) error {
 		return err
 	}
 	line := fmt.Sprintf("%s login authenticator failed for (%s) [%s]: 535 Incorrect authentication data (set_id=%s)",
-		time.Now().Format("2006-01-02 15:04:05"), printable(helo), peer, printable(string(user)))
+		time.Now().Format("2006-01-02 15:04:05"), escaped(helo), peer, escaped(string(user)))
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.told = append(s.told, time.Now())

@@ -7,10 +7,16 @@ import (
 	"unicode/utf8"
 )
 
-// printable makes text from a log, a file or the network fit for a terminal: whatever is not a printable character or
-// a plain space becomes its Go escape (\x1b, \n, \u202e), and so does a backslash, so that the escapes can't be forged.
-// Text without any of these is returned as it is.
-func printable(s string) string {
+// printable makes text fit for a terminal: whatever is not a printable character or a plain space becomes its Go escape
+// (\x1b, \n, \u202e). Other text is returned as it is, with its backslashes: patterns, and what is escaped already.
+func printable(s string) string { return escape(s, plain) }
+
+// escaped is printable for raw text from a log: a backslash is escaped too, so that an escape can't be forged.
+func escaped(s string) string {
+	return escape(s, func(r rune) bool { return r != '\\' && plain(r) })
+}
+
+func escape(s string, plain func(rune) bool) string {
 	clean := true
 	for _, r := range s {
 		if !plain(r) {
@@ -40,7 +46,7 @@ func printable(s string) string {
 
 // plain reports whether r may be printed as it is. unicode.IsPrint leaves out the characters that change the
 // direction of text, and those without width.
-func plain(r rune) bool { return r != '\\' && r != utf8.RuneError && unicode.IsPrint(r) }
+func plain(r rune) bool { return unicode.IsPrint(r) }
 
 // shorten cuts s to at most n characters, the last of which then is an ellipsis. s is printable already.
 func shorten(s string, n int) string {

@@ -13,7 +13,7 @@ import (
 func parseHost(s string) (netip.Prefix, error) {
 	if a, err := netip.ParseAddr(s); err == nil {
 		if a.Zone() != "" {
-			return netip.Prefix{}, hostError(s, "a zone (%"+a.Zone()+") means nothing to a ban", a.WithZone("").String())
+			return netip.Prefix{}, hostError(s, "a zone (what follows %) means nothing to a ban", a.WithZone("").String())
 		}
 		a = a.Unmap()
 		return netip.PrefixFrom(a, a.BitLen()), nil

@@ -24,7 +24,7 @@ func (a *app) printJSON(v any) error {
 	out := bufio.NewWriter(a.stdout)
 	for _, r := range b.String() { // valid UTF-8: Encode sees to it
 		switch {
-		case r == '\n', r == '\\', plain(r):
+		case r == '\n', plain(r):
 			out.WriteRune(r)
 		case r > 0xffff:
 			hi, lo := utf16.EncodeRune(r)

@@ -43,7 +43,7 @@ daemon it shows what blocklist and configuration tell, and ends with status 3.`,
 			case err != nil:
 				return err
 			case answer.Status.PID == 0:
-				return errNoDaemonRuns
+				return exitStatusError(exitCant) // it stands there already
 			case len(answer.Status.Problems) > 0:
 				return errFinding
 			}
@@ -53,21 +53,27 @@ daemon it shows what blocklist and configuration tell, and ends with status 3.`,
 	}
 }
 
+// manyProblems is how many problems status shows.
+const manyProblems = 8
+
 // manyRows is how many logs status lists; of more, those without trouble are only counted.
 const manyRows = 12
 
 // writeStatus prints s, first what is wrong.
 func writeStatus(w io.Writer, s *control.Status, now time.Time) error {
 	var b strings.Builder
-	for _, p := range s.Problems {
+	for _, p := range s.Problems[:min(manyProblems, len(s.Problems))] {
 		fmt.Fprintf(&b, "WRONG: %s\n", printable(p))
+	}
+	if more := len(s.Problems) - manyProblems; more > 0 {
+		fmt.Fprintf(&b, "WRONG: and %d more (banset status --json)\n", more)
 	}
 	wrong := "nothing is wrong"
 	if n := len(s.Problems); n > 0 {
 		wrong = plural(n, "problem") + ", see above"
 	}
 	if s.PID == 0 {
-		fmt.Fprintf(&b, "banset does not run; bans in the kernel hold all the same; %s\n", wrong)
+		b.WriteString("what is banned in the kernel stays banned until its time is over\n")
 	} else {
 		fmt.Fprintf(&b, "banset %s runs since %s, pid %d; %s\n", printable(s.Version), when(s.Started, now), s.PID, wrong)
 	}
@@ -77,14 +83,7 @@ func writeStatus(w io.Writer, s *control.Status, now time.Time) error {
 	}
 	fmt.Fprintf(&b, "\nblocklist      %s, %s", printable(s.Blocklist.Path), plural(s.Blocklist.Lines, "ban"))
 	if n := len(s.Blocklist.Problems); n > 0 {
-		fmt.Fprintf(&b, ", %s:", plural(n, "problem"))
-		const most = 5
-		for _, p := range s.Blocklist.Problems[:min(most, n)] {
-			fmt.Fprintf(&b, "\n                 %s", printable(p))
-		}
-		if n > most {
-			fmt.Fprintf(&b, "\n                 and %d more (banset status --json)", n-most)
-		}
+		fmt.Fprintf(&b, ", %s", plural(n, "problem"))
 	}
 	b.WriteByte('\n')
 	if s.PID != 0 {
@@ -132,21 +131,23 @@ func kernelText(s *control.Status) string {
 // writePolicies prints a table of the enabled policies, and how many others there are.
 func writePolicies(w io.Writer, policies []control.PolicyStatus, running bool, now time.Time) error {
 	t := newTable("POLICY", "STATE", ">BANNED NOW", ">FOUND", ">BANS", "LAST FOUND")
+	if !running {
+		t = newTable("POLICY", ">BANNED")
+	}
 	off := 0
 	for _, p := range policies {
-		if !p.Enabled {
+		state := "watching"
+		switch {
+		case !p.Enabled:
 			off++
 			continue
-		}
-		state := "watching"
-		if p.Waiting {
+		case !running:
+			t.row(printable(p.Name), fmt.Sprint(p.Bans))
+			continue
+		case p.Waiting:
 			state = "waiting for a log"
 		}
-		found, banned, last := fmt.Sprint(p.Found), fmt.Sprint(p.Banned), when(p.Last, now)
-		if !running {
-			state, found, banned, last = "stopped", "-", "-", "-"
-		}
-		t.row(printable(p.Name), state, fmt.Sprint(p.Bans), found, banned, last)
+		t.row(printable(p.Name), state, fmt.Sprint(p.Bans), fmt.Sprint(p.Found), fmt.Sprint(p.Banned), when(p.Last, now))
 	}
 	var err error
 	if len(t.cells) > 0 {
@@ -185,12 +186,10 @@ func writeLogs(w io.Writer, logs []control.LogStatus, now time.Time) error {
 	return err
 }
 
-// logNote is what there is to know of a log beside the figures; "" when all is as it should be.
+// logNote is what there is to know of a log beside the figures; "" when all is as it should be. Its error is among what
+// is wrong.
 func logNote(l control.LogStatus) string {
 	var notes []string
-	if l.Error != "" {
-		notes = append(notes, printable(l.Error))
-	}
 	if l.Backlog > 0 {
 		notes = append(notes, size(uint64(l.Backlog))+" to read")
 	}

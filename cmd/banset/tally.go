@@ -21,8 +21,10 @@ type tally struct {
 	Cut      uint64        `json:"cut,omitempty"`
 	Seconds  float64       `json:"seconds"` // that it took
 	Policies []policyTally `json:"policies"`
-	// Bans are all that would have been made, in order of time; those that hold now have Ended false.
+	// Bans are all that would have been made, in order of time. One that later failures prolonged is one ban.
 	Bans []trialBan `json:"bans"`
+
+	standing map[netip.Prefix]int // the latest of Bans for each host
 }
 
 type fileTally struct {
@@ -38,7 +40,7 @@ type policyTally struct {
 	Hits    uint64 `json:"hits"`
 	Hosts   int    `json:"hosts"`             // different ones
 	Allowed uint64 `json:"allowed,omitempty"` // hits of hosts on the allowlist, counted in Hits
-	Bans    int    `json:"bans"`
+	Bans    int    `json:"bans"`              // new ones: a ban that is prolonged is no new one
 	hosts   map[netip.Prefix]struct{}
 }
 
@@ -53,6 +55,7 @@ func (s *tally) init(t *trial) {
 		s.Policies[i] = policyTally{Name: p.Name, hosts: make(map[netip.Prefix]struct{})}
 	}
 	s.Bans = []trialBan{}
+	s.standing = make(map[netip.Prefix]int)
 }
 
 // count takes in the verdict on a hit of a job.
@@ -63,9 +66,12 @@ func (s *tally) count(job int, v judge.Verdict) {
 	switch v.Kind {
 	case judge.Allowed:
 		p.Allowed++
-	case judge.Banned, judge.Moved:
+	case judge.Banned:
 		p.Bans++
+		s.standing[v.Host] = len(s.Bans)
 		s.Bans = append(s.Bans, trialBan{Ban: banned(v.Ban)})
+	case judge.Moved:
+		s.Bans[s.standing[v.Host]].Ban = banned(v.Ban)
 	}
 }
 
@@ -75,6 +81,7 @@ func (s *tally) end(now time.Time, took time.Duration) {
 	for i := range s.Policies {
 		s.Policies[i].Hosts = len(s.Policies[i].hosts)
 	}
+	s.standing = nil // it would point to the wrong ones from here on
 	slices.SortStableFunc(s.Bans, func(a, b trialBan) int { return a.At.Compare(b.At) })
 	for i := range s.Bans {
 		b := &s.Bans[i]
@@ -105,7 +112,7 @@ func (s *tally) writeTo(w io.Writer) error {
 		return err
 	}
 	text := fmt.Sprintf("%s, %s", plural(s.Lines, "line"), size(s.Bytes))
-	if s.Seconds >= 0.01 {
+	if s.Seconds >= 0.2 { // of less the speed says nothing
 		text += fmt.Sprintf(" in %.2f s (%s/s)", s.Seconds, size(uint64(float64(s.Bytes)/s.Seconds)))
 	}
 	if s.Cut > 0 {

@@ -22,7 +22,7 @@ All enabled policies are tried whatever their logpath, or only --policy NAME, en
 daemon running at the time would have made. The status is 0 when a failure was found, 1 when none was.`,
 		Example: `  $ banset test '2016-04-15 00:21:45 login authenticator failed for (User) [122.154.29.30]: 535 Incorrect authentication data'
   [exim2-repeater] a failure of 122.154.29.30
-    stamp        "2016-04-15 00:21:45" (iso at the start), read as 2016-04-15 00:21:45Z
+    stamp        "2016-04-15 00:21:45" (iso at the start of the line), read as 2016-04-15 00:21:45Z
     …`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if err := atLeast(1, "the line or file to test")(cmd, args); err != nil {

@@ -71,9 +71,14 @@ func writeHit(w io.Writer, n uint64, m match.Match, v judge.Verdict, now time.Ti
 		fmt.Fprint(w, " (banned already)")
 	}
 	fmt.Fprintln(w)
-	if v.Kind == judge.Banned || v.Kind == judge.Moved {
+	longer := ""
+	switch v.Kind {
+	case judge.Moved:
+		longer = "now "
+		fallthrough
+	case judge.Banned:
 		b := banned(v.Ban)
-		fmt.Fprintf(w, "%d: [%s] Ban %s %s: %s\n", n, v.Policy, showHost(b.Host), ending(b.Until, now),
+		fmt.Fprintf(w, "%d: [%s] Ban %s %s%s: %s\n", n, v.Policy, showHost(b.Host), longer, ending(b.Until, now),
 			plural(v.Failures, "failure"))
 	}
 }

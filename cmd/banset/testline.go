@@ -127,15 +127,23 @@ func writeVerdict(b *strings.Builder, v lineVerdict, now time.Time) {
 	if v.Stamp.IsZero() {
 		step("stamp", "none that can be read: the line counts when it arrives")
 	} else {
-		step("stamp", `"%s" (%s), read as %s`, printable(v.StampText), v.Layout, stamp(v.Stamp))
+		step("stamp", `"%s" (%s), read as %s`, escaped(v.StampText), v.Layout, stamp(v.Stamp))
 	}
-	step("text", `"%s"`, printable(v.Text))
+	step("text", `"%s"`, escaped(v.Text))
+	untried := 0
 	for i, p := range v.Failregex {
+		if p.Outcome == string(match.NotTried) {
+			untried++
+			continue
+		}
 		step(numbered("failregex", i, len(v.Failregex)), "%s", printable(p.Pattern))
 		step("", "%s", p.Story)
 	}
+	if untried > 0 {
+		step("", "%s after it not tried", plural(untried, "failregex"))
+	}
 	for _, f := range v.Fields {
-		step("field", `%s="%s"`, f.Name, printable(f.Value))
+		step("field", `%s="%s"`, f.Name, escaped(f.Value))
 	}
 	switch {
 	case v.Ignored > 0:
@@ -157,7 +165,11 @@ func writeVerdict(b *strings.Builder, v lineVerdict, now time.Time) {
 		step("host", "counted and banned as %s", v.Counted)
 	}
 	after, length := limits(v.limits)
-	step("counting", "failure 1; %s ban for %s", after, length)
+	if v.limits.MaxRetry == 1 {
+		step("counting", "each earns a ban of %s", length)
+	} else {
+		step("counting", "one of %s that earn a ban of %s", after, length)
+	}
 	if left := v.limits.LongestBan(); left != policy.Forever && !v.Stamp.IsZero() && v.Stamp.Add(left).Before(now) {
 		step("", "too long ago: read from a backlog today, no ban from then would still hold")
 	}
@@ -192,7 +204,7 @@ func patternStory(p match.PatternTrace) string {
 	case match.NotMatched:
 		return need + "does not match"
 	case match.Refused:
-		return need + fmt.Sprintf(`matches, but "%s" is no host: %s`, printable(p.Host), printable(p.Why))
+		return need + fmt.Sprintf(`matches, but "%s" is no host: %s`, escaped(p.Host), printable(p.Why))
 	case match.Matched:
 		return need + "matches; the host is " + showHost(p.Addr)
 	}

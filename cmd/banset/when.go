@@ -10,9 +10,12 @@ const stampLayout = "2006-01-02 15:04:05Z"
 
 const day = 24 * time.Hour
 
-// stamp shows t alone; "-" for the zero time.
+// unknown reports whether t is no time: the zero one, or the epoch, which a blocklist's line without a date has.
+func unknown(t time.Time) bool { return t.IsZero() || t.Unix() == 0 }
+
+// stamp shows t alone; "-" if it is unknown.
 func stamp(t time.Time) string {
-	if t.IsZero() {
+	if unknown(t) {
 		return "-"
 	}
 	return t.UTC().Format(stampLayout)
@@ -20,7 +23,7 @@ func stamp(t time.Time) string {
 
 // when shows t and how far off it is: "2026-11-23 18:12:45Z (3h ago)", "… (in 12d)".
 func when(t, now time.Time) string {
-	if t.IsZero() {
+	if unknown(t) {
 		return "-"
 	}
 	return stamp(t) + " (" + distance(t, now) + ")"
@@ -87,8 +90,11 @@ func plural[N int | uint64 | int64](n N, one string) string {
 	if n == 1 {
 		return "1 " + one
 	}
-	if one[len(one)-1] == 'y' {
+	switch one[len(one)-1] {
+	case 'y':
 		return fmt.Sprintf("%d %sies", n, one[:len(one)-1])
+	case 'x':
+		return fmt.Sprintf("%d %ses", n, one)
 	}
 	return fmt.Sprintf("%d %ss", n, one)
 }

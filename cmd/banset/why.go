@@ -78,7 +78,10 @@ func writeWhy(w io.Writer, why control.Why, now time.Time) error {
 		if ban.Host != why.Host {
 			fmt.Fprintf(&b, "%s: ", showHost(ban.Host))
 		}
-		fmt.Fprintf(&b, "%s; since %s", printable(ban.Reason), when(ban.At, now))
+		b.WriteString(printable(ban.Reason))
+		if !unknown(ban.At) {
+			fmt.Fprintf(&b, "; since %s", when(ban.At, now))
+		}
 		if len(why.Bans) > 1 {
 			fmt.Fprintf(&b, ", until %s", until(ban.Until, now))
 		}
@@ -110,7 +113,7 @@ func writeWhy(w io.Writer, why control.Why, now time.Time) error {
 func fieldText(fields []control.Field) string {
 	parts := make([]string, len(fields))
 	for i, f := range fields {
-		parts[i] = printable(f.Name) + "=" + shorten(printable(f.Value), 60)
+		parts[i] = printable(f.Name) + "=" + shorten(escaped(f.Value), 60)
 	}
 	return strings.Join(parts, "  ")
 }
