@@ -60,6 +60,9 @@ type policyStats struct {
 	last          time.Time
 }
 
+// recentFailure is how old a failure may be to get a log line of its own.
+const recentFailure = time.Minute
+
 // waiter waits until both copies hold what the book says of some hosts.
 type waiter struct {
 	hosts []netip.Prefix
@@ -186,8 +189,8 @@ func (c *court) hit(log string, h policy.Hit) {
 		}
 		return
 	}
-	// A backlog's failures are told by their bans: a line each would be a second copy of the log.
-	if h.Live {
+	// Old failures of a backlog are told by their bans: a line each would be a second copy of the log.
+	if h.Arrived.Sub(v.At) < recentFailure {
 		c.log.Info(fmt.Sprintf("[%s] Found %s%s", v.Policy, mirror.Host(h.Host), fieldsText(h.Fields)))
 	}
 	step := ""

@@ -38,6 +38,7 @@ type File struct {
 	id   identity // of the file as we know it; the zero value for one that we don't
 	wake chan struct{}
 
+	existed     bool // there was a file, or bans that were known to be in one
 	lastRewrite time.Duration
 	nextRewrite time.Time
 
@@ -89,7 +90,7 @@ func (f *File) Reread() {
 func (f *File) Run(ctx context.Context) error {
 	events, stop := watchDir(filepath.Dir(f.path), filepath.Base(f.path))
 	defer stop()
-	timer := time.NewTimer(lookAgain)
+	timer := time.NewTimer(0) // the first look is at once
 	defer timer.Stop()
 	backoff := time.Duration(0)
 	trouble := ""
@@ -219,11 +220,12 @@ func (f *File) missing(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n > 0 {
+	if f.existed {
 		f.log.Warn(fmt.Sprintf("blocklist: %s was missing; written anew with %d bans", f.path, n))
 	} else {
 		f.log.Info(fmt.Sprintf("blocklist: %s begun", f.path))
 	}
+	f.existed = true
 	f.know(id)
 	f.mu.Lock()
 	f.lines = n

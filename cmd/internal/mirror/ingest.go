@@ -144,11 +144,13 @@ func (f *File) Load(j *judge.Judge, remembered []Remembered, now time.Time) erro
 			}
 		}
 	}
+	f.existed = len(remembered) > 0
 	text, id, err := readFile(f.path)
 	if err != nil {
 		owed(book)
 		return err
 	}
+	f.existed = true
 	if accident := f.ingest(j, blocklist.Parse(text, f.options()), now, true); accident != "" {
 		kept, err := keepBeside(f.path)
 		if err != nil {
