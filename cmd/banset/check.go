@@ -21,7 +21,7 @@ func (a *app) checkCommand() *cobra.Command {
 filters, and then says what would be watched. It changes nothing and asks no daemon. The status is 1 when there are
 problems; warnings alone leave it at 0.`,
 		Example: `  $ banset check
-  /etc/banset/banset.yaml:9:5: unknown key "maxretries"
+  /etc/banset/banset.yaml:9:5: policy exim2-repeater has no key "maxretries"
     9 |     maxretries: 10
       |     ^
     did you mean maxretry?`,
@@ -173,9 +173,6 @@ func (r *checkReport) writeTo(w io.Writer, sources []config.File) error {
 			}
 		}
 		sums = append(sums, fmt.Sprintf("%d of %s enabled", enabled, plural(len(r.Policies), "policy")))
-	}
-	if r.Samples > 0 {
-		sums = append(sums, plural(r.Samples, "sample")+" run")
 	}
 	name := printable(r.Config)
 	if n := len(r.Files); n > 1 {

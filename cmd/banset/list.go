@@ -95,7 +95,9 @@ func writeBans(w io.Writer, bans []control.Ban, now time.Time) error {
 func (a *app) completeBanned(cmd *cobra.Command, _ []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	answer, err := a.ask(ctx, control.Request{Op: control.OpList})
+	silent := *a
+	silent.stderr = io.Discard
+	answer, err := silent.ask(ctx, control.Request{Op: control.OpList})
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}

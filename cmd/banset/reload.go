@@ -15,7 +15,7 @@ func (a *app) reloadCommand() *cobra.Command {
 		Long: `reload makes the daemon read its configuration again. A configuration with problems is not taken: they are printed,
 the status is 1, and the daemon goes on with the one it has.`,
 		Example: `  $ banset reload
-  /etc/banset/banset.yaml: 2 policies enabled, 1 added`,
+  reloaded`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			answer, err := a.ask(cmd.Context(), control.Request{Op: control.OpReload})

@@ -53,6 +53,10 @@ const (
 	groupOther  = "other"
 )
 
+func init() {
+	cobra.EnableCommandSorting = false // the order of the help is ours
+}
+
 // main builds the commands, runs the one that args name and returns the exit status.
 func (a *app) main(args []string) int {
 	root := a.root()
@@ -91,7 +95,7 @@ func (a *app) root() *cobra.Command {
 		DisableFlagsInUseLine:      true,
 	}
 	root.SetHelpTemplate(helpTemplate)
-	root.SetHelpCommand(&cobra.Command{Use: "no-help-command", Hidden: true})
+	root.SetHelpCommand(helpCommand(root))
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usagef(cmd, "%s", err) })
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "the configuration `FILE` (default "+
 		"/etc/banset/banset.yaml and /etc/banset/conf.d/*.yaml)")
@@ -103,7 +107,6 @@ func (a *app) root() *cobra.Command {
 		&cobra.Group{ID: groupRun, Title: "The daemon:"},
 		&cobra.Group{ID: groupOther, Title: "Other:"},
 	)
-	cobra.EnableCommandSorting = false
 	for _, c := range []struct {
 		group string
 		cmd   *cobra.Command
@@ -128,6 +131,33 @@ func (a *app) root() *cobra.Command {
 		root.AddCommand(c.cmd)
 	}
 	return root
+}
+
+// helpCommand is `help COMMAND`, which is COMMAND --help.
+func helpCommand(root *cobra.Command) *cobra.Command {
+	return &cobra.Command{
+		Use:    "help [COMMAND]",
+		Short:  "help for a command",
+		Hidden: true,
+		Args:   atMost(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			topic, rest, err := root.Find(args)
+			if err != nil || len(rest) > 0 {
+				return usagef(root, "there is no command %s", quoted(args[0]))
+			}
+			topic.InitDefaultHelpFlag()
+			return topic.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			var names []cobra.Completion
+			for _, c := range root.Commands() {
+				if c.IsAvailableCommand() {
+					names = append(names, cobra.CompletionWithDesc(c.Name(), c.Short))
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
 }
 
 // atLeast is the check of a command that takes n arguments or more, called what in its errors.

@@ -23,7 +23,7 @@ daemon it shows what blocklist and configuration tell, and ends with status 3.`,
 		Example: `  $ banset status
   banset v1.0.0 runs since 2026-11-23 18:12:45Z (3h ago), pid 812; nothing is wrong
   configuration  /etc/banset/banset.yaml, read 2026-11-23 18:12:45Z (3h ago)
-  bans           412, in the kernel: ban4 410, ban6 2; 90311 packets dropped
+  bans           412; in the kernel: ban4 410, ban6 2; 90311 packets dropped
   …`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {

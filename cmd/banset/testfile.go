@@ -15,7 +15,7 @@ import (
 func (a *app) testFile(t *trial, name string, r io.Reader) error {
 	plain, err := unpacked(r)
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", name, err)
+		return fmt.Errorf("reading %s: %w", name, bare(err))
 	}
 	defer plain.Close()
 	var sum tally
@@ -39,7 +39,7 @@ func (a *app) testFile(t *trial, name string, r io.Reader) error {
 	})
 	sum.Bytes, sum.Cut = read.bytes, read.cut
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", name, err)
+		return fmt.Errorf("reading %s: %w", name, bare(err))
 	}
 	sum.end(now, a.now().Sub(began))
 	if a.json {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net/netip"
 	"os"
@@ -42,7 +43,7 @@ func (a *app) testSummary(ctx context.Context, t *trial, names []string) error {
 			files[i].Name = name
 			var err error
 			if hits[i], cuts[i], err = scanLog(ctx, t, &files[i], show, now); err != nil {
-				files[i].Error = err.Error()
+				files[i].Error = bare(err).Error()
 			}
 			return nil
 		})
@@ -109,7 +110,7 @@ func (a *app) printSummary(sum *tally, now time.Time) error {
 func scanLog(ctx context.Context, t *trial, file *fileTally, show *progress, now time.Time) ([]summaryHit, uint64, error) {
 	f, err := os.Open(file.Name)
 	if err != nil {
-		return nil, 0, errors.Unwrap(err) // the name is told already
+		return nil, 0, err
 	}
 	defer f.Close()
 	plain, err := unpacked(&countingReader{f, &show.done})
@@ -132,6 +133,14 @@ func scanLog(ctx context.Context, t *trial, file *fileTally, show *progress, now
 	})
 	file.Bytes, file.Hits = sums.bytes, uint64(len(hits))
 	return hits, sums.cut, err
+}
+
+// bare is an error without the file's name, which is told already.
+func bare(err error) error {
+	if file, ok := errors.AsType[*fs.PathError](err); ok {
+		return file.Err
+	}
+	return err
 }
 
 // A countingReader adds what is read to a sum that others look at.

@@ -96,6 +96,9 @@ func TestTimes(t *testing.T) {
 			t.Errorf("when(%v) = %q, want %q", c.off, got, c.want)
 		}
 	}
+	if got := ending(now, now); got != "until 2026-11-23 18:12:45Z (over)" {
+		t.Errorf("of a ban that ends now: %q", got)
+	}
 	if got := until(time.Time{}, now) + when(time.Time{}, now) + ending(time.Time{}, now); got != "forever-forever" {
 		t.Errorf("of the zero time: %q", got)
 	}

@@ -40,20 +40,23 @@ func distance(t, now time.Time) string {
 	return about(-d) + " ago"
 }
 
-// ending says how a ban ends: "until … (in 12d)" or "forever".
+// until shows the end of a ban: "… (in 12d)", "… (over)" or "forever".
+func until(t, now time.Time) string {
+	switch {
+	case t.IsZero():
+		return "forever"
+	case !t.After(now):
+		return stamp(t) + " (over)"
+	}
+	return when(t, now)
+}
+
+// ending is until within a sentence: "until … (in 12d)" or "forever".
 func ending(t, now time.Time) string {
 	if t.IsZero() {
 		return "forever"
 	}
-	return "until " + when(t, now)
-}
-
-// until shows the end of a ban in a column of its own.
-func until(t, now time.Time) string {
-	if t.IsZero() {
-		return "forever"
-	}
-	return when(t, now)
+	return "until " + until(t, now)
 }
 
 // about rounds d down to one unit that still says something: 95s, 59m, 36h, 300d, 2y.

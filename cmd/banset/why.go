@@ -21,7 +21,7 @@ when an address is not banned. Without a daemon it knows what blocklist and kern
 		Example: `  $ banset why 122.154.29.30
   122.154.29.30 is banned until 2027-11-23 18:12:45Z (in 364d)
     exim2-repeater: 10 failures; since 2026-11-23 18:12:45Z (3h ago)
-    kernel: ban4 expires 364d`,
+    kernel: ban4 122.154.29.30, expires in 364d`,
 		Args: atLeast(1, "the address"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			hosts, err := parseHosts(args)
