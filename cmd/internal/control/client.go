@@ -1,11 +1,11 @@
 package control
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"time"
@@ -13,43 +13,88 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoDaemon says that nobody answers at the socket.
-var ErrNoDaemon = errors.New("no daemon answers")
+var (
+	// ErrNoDaemon is what Call returns when nobody listens on the socket: the request was not heard.
+	ErrNoDaemon = errors.New("no daemon is running")
+	// ErrNoAnswer is what Call returns when the daemon ended after it got the request, perhaps, and before it answered:
+	// whether it did what was asked is not known.
+	ErrNoAnswer = errors.New("the daemon ended without an answer")
+)
 
-// longest is how long a request may take when ctx has no deadline of its own.
-const longest = time.Minute
+// callTime is how long a call may take when its ctx has no deadline of its own.
+const callTime = time.Minute
 
-// Call has the daemon at path do a request. The error is [ErrNoDaemon] when there is none, an fs.ErrPermission when
-// the socket may not be used; what the daemon itself refused stands in the answer.
-func Call(ctx context.Context, path string, r Request) (a Answer, err error) {
+// dialPause is the time between two tries to connect to a daemon whose queue is full.
+const dialPause = 20 * time.Millisecond
+
+// Call asks the daemon that listens at path and returns its answer, which may hold an error of its own. The errors of
+// Call are ErrNoDaemon; fs.ErrPermission, for a user who may not even ask; the ctx's, when it ends first (a ctx
+// without a deadline gets a minute); ErrNoAnswer. They say what to do.
+func Call(ctx context.Context, path string, req Request) (Answer, error) {
+	path, err := socketPath(path)
+	if err != nil {
+		return Answer{}, err
+	}
+	line, err := json.Marshal(req)
+	if err != nil {
+		return Answer{}, fmt.Errorf("request: %w", err)
+	}
+	line = append(line, '\n')
+	if len(line) > MaxRequest {
+		return Answer{}, fmt.Errorf("%w: ask for fewer hosts at once", errTooLong)
+	}
 	if _, ok := ctx.Deadline(); !ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, longest)
+		ctx, cancel = context.WithTimeout(ctx, callTime)
 		defer cancel()
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOTDIR):
-		return a, fmt.Errorf("%s: %w", path, ErrNoDaemon)
-	case err != nil:
-		return a, fmt.Errorf("calling the daemon: %w", err)
+	conn, err := dial(ctx, path)
+	if err != nil {
+		return Answer{}, callError(ctx, path, err)
 	}
 	defer conn.Close()
-	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Now()) })
 	defer stop()
-	b, err := json.Marshal(r)
-	if err != nil {
-		return a, fmt.Errorf("writing the request: %w", err)
+
+	// A daemon that refuses answers at once and reads nothing: its answer counts, not that we could not write.
+	_, writeErr := conn.Write(line)
+	a, err := readAnswer(conn)
+	switch {
+	case err == nil:
+		return a, nil
+	case ctx.Err() != nil:
+		return Answer{}, callError(ctx, path, ctx.Err())
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, unix.ECONNRESET):
+		return Answer{}, callError(ctx, path, errors.Join(ErrNoAnswer, writeErr))
 	}
-	if _, err = conn.Write(append(b, '\n')); err == nil {
-		err = json.NewDecoder(bufio.NewReaderSize(conn, 64<<10)).Decode(&a)
-	}
-	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
+	return Answer{}, callError(ctx, path, fmt.Errorf("read the answer: %w", err))
+}
+
+// dial connects to path. For a unix socket the kernel does not wait until a full queue has room (connect(2), EAGAIN).
+func dial(ctx context.Context, path string) (net.Conn, error) {
+	for {
+		conn, err := new(net.Dialer).DialContext(ctx, "unix", path)
+		if !errors.Is(err, unix.EAGAIN) {
+			return conn, err
 		}
-		return a, fmt.Errorf("waiting for the daemon at %s: %w", path, err)
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(dialPause):
+		}
 	}
-	return a, nil
+}
+
+func callError(ctx context.Context, path string, err error) error {
+	switch {
+	case errors.Is(err, unix.ENOENT), errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOTDIR):
+		return fmt.Errorf("%w at %s: start it with: systemctl start banset", ErrNoDaemon, path)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("ask the daemon at %s: %w: run as root, or join the socket's group", path, fs.ErrPermission)
+	case ctx.Err() != nil:
+		return fmt.Errorf("ask the daemon at %s: %w", path, context.Cause(ctx))
+	case errors.Is(err, ErrNoAnswer):
+		return fmt.Errorf("ask the daemon at %s: %w: see its log", path, err)
+	}
+	return fmt.Errorf("ask the daemon at %s: %w", path, err)
 }

@@ -1,206 +1,155 @@
 package control
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
+// A Handler does what a request asks for. Its operation and hosts are valid and the client may ask for it. Several
+// calls may run at once. ctx ends when the daemon stops; the handler must then return soon, for Serve waits for it.
+type Handler func(ctx context.Context, who Cred, req Request) Answer
+
 const (
-	// maxRequest bounds one request, in bytes.
-	maxRequest = 1 << 20
-	// maxConns bounds the connections served at once.
-	maxConns = 32
-	// slowest is how long a client may take to send its request or to take a piece of its answer.
-	slowest = 10 * time.Second
-	// maxPath is the longest path of a unix socket, in bytes; see unix(7).
-	maxPath = 107
+	// requestTime is how long a client may take to send its request, answerTime to take its answer (of a million bans
+	// perhaps: some 150 MB).
+	requestTime = 10 * time.Second
+	answerTime  = 60 * time.Second
+	// stopTime is how long an answer may still take once the daemon stops.
+	stopTime = 2 * time.Second
+
+	// Connections at once; those above are told so. Whoever only may look can't take the places of the owner.
+	maxOwners = 48
+	maxOthers = 16
+
+	// acceptPause is how long to wait when the process is out of descriptors or memory.
+	acceptPause = 50 * time.Millisecond
 )
 
-// A Cred is who is at the other end of a connection, as the kernel tells it (SO_PEERCRED, unix(7)).
-type Cred struct {
-	UID, GID uint32
-	PID      int32
-}
-
-// A Handler answers one request of a caller that may make it. It is called from several goroutines at once.
-type Handler func(context.Context, Cred, Request) Answer
-
-// A Server answers requests on a unix socket.
-type Server struct {
-	listener *net.UnixListener
-	path     string
-	info     os.FileInfo
-}
-
-// Listen makes the socket at path: mode 0660, in a directory that is made if need be. A socket that nobody answers on
-// is taken over; one that somebody does is an error.
-func Listen(path string) (*Server, error) {
-	if len(path) > maxPath {
-		return nil, fmt.Errorf("socket %s: the path is longer than %d bytes: choose a shorter one", path, maxPath)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return nil, fmt.Errorf("making the directory of the socket: %w", err)
-	}
-	if info, err := os.Lstat(path); err == nil {
-		if info.Mode().Type() != fs.ModeSocket {
-			return nil, fmt.Errorf("socket %s: something that is not a socket has that name", path)
-		}
-		conn, err := net.Dial("unix", path)
-		if err == nil {
-			conn.Close()
-			return nil, fmt.Errorf("socket %s: another daemon answers there", path)
-		}
-		if !errors.Is(err, unix.ECONNREFUSED) {
-			return nil, fmt.Errorf("socket %s: %w", path, err)
-		}
-		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("removing a socket that nobody answers on: %w", err)
-		}
-	}
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	listener.SetUnlinkOnClose(false) // Close looks first whose it is
-	s := &Server{listener: listener, path: path}
-	if err := os.Chmod(path, 0o660); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	if s.info, err = os.Lstat(path); err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return s, nil
-}
-
-// Close ends listening and removes the socket, if it is still ours. It may be called more than once.
-func (s *Server) Close() error {
-	if info, err := os.Lstat(s.path); err == nil && (s.info == nil || os.SameFile(info, s.info)) {
-		os.Remove(s.path)
-	}
-	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-		return err
-	}
-	return nil
-}
-
-// Serve answers requests until ctx ends, and then until those under way are answered.
+// Serve answers requests until ctx ends or the server is closed, then finishes what it has begun, closes the server and
+// returns nil. Any other end is an error. It may be called once.
 func (s *Server) Serve(ctx context.Context, h Handler) error {
-	stop := context.AfterFunc(ctx, func() { s.listener.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	room := make(chan struct{}, maxConns)
+	var running sync.WaitGroup
+	err := s.accept(ctx, func(conn *net.UnixConn, who Cred, groups []uint32, done func()) {
+		running.Go(func() {
+			defer done()
+			s.answer(ctx, conn, who, groups, h)
+		})
+	})
+	running.Wait()
+	if closeErr := s.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// accept hands each connection to serve, which must not wait and must call done at the connection's end.
+func (s *Server) accept(ctx context.Context, serve func(conn *net.UnixConn, who Cred, groups []uint32, done func())) error {
 	for {
-		conn, err := s.listener.AcceptUnix()
+		conn, err := s.ln.AcceptUnix()
 		switch {
-		case ctx.Err() != nil:
-			if err == nil {
-				conn.Close()
-			}
-			return nil
+		case err == nil:
 		case errors.Is(err, net.ErrClosed):
-			return err
-		case err != nil:
-			// Out of descriptors: it passes, and bans go on meanwhile.
+			return nil
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS),
+			errors.Is(err, unix.ENOMEM), errors.Is(err, unix.ECONNABORTED):
 			select {
 			case <-ctx.Done():
-			case <-time.After(100 * time.Millisecond):
+			case <-time.After(acceptPause):
 			}
 			continue
+		default:
+			return advise("accept on", s.path, err)
 		}
-		select {
-		case room <- struct{}{}:
-		case <-ctx.Done():
-			conn.Close()
-			return nil
+		who, groups, err := peer(conn)
+		if err != nil {
+			refuse(conn, err.Error())
+			continue
 		}
-		wg.Go(func() {
-			defer func() { <-room }()
-			defer conn.Close()
-			serve(ctx, conn, h)
+		n := s.place(who)
+		if n == nil {
+			refuse(conn, "the daemon has too many connections: try again")
+			continue
+		}
+		serve(conn, who, groups, func() {
+			s.mu.Lock()
+			*n--
+			s.mu.Unlock()
 		})
 	}
 }
 
-// serve answers the one request of a connection. Who does not take the answer does not get it.
-func serve(ctx context.Context, conn *net.UnixConn, h Handler) {
-	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
-	defer stop()
-	out := bufio.NewWriterSize(&patient{conn}, 64<<10)
-	encoder := json.NewEncoder(out)
-	encoder.Encode(answer(ctx, conn, h))
-	out.Flush()
+// place counts a connection of who, or returns nil when there are too many.
+func (s *Server) place(who Cred) *int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n, most := &s.others, maxOthers
+	if owns(who) {
+		n, most = &s.owners, maxOwners
+	}
+	if *n >= most {
+		return nil
+	}
+	*n++
+	return n
 }
 
-func answer(ctx context.Context, conn *net.UnixConn, h Handler) Answer {
-	cred, err := peer(conn)
-	if err != nil {
-		return Answer{Error: fmt.Sprintf("asking the kernel who you are: %v", err)}
-	}
-	conn.SetReadDeadline(time.Now().Add(slowest))
-	if ctx.Err() != nil {
-		return Answer{Error: "the daemon is stopping"}
-	}
-	line, err := bufio.NewReader(io.LimitReader(conn, maxRequest)).ReadBytes('\n')
-	if err != nil {
-		return Answer{Error: fmt.Sprintf("no request in one line of at most %d bytes came", maxRequest)}
-	}
-	var r Request
-	if err := json.Unmarshal(line, &r); err != nil {
-		return Answer{Error: fmt.Sprintf("the request can't be read: %v", err)}
-	}
-	if !may(cred, r.Op) {
-		return Answer{Error: fmt.Sprintf("user %d may not %s: that takes root", cred.UID, r.Op), Denied: true}
-	}
-	return h(ctx, cred, r)
+// refuse answers a client without hearing it. So short a text always fits into the socket's buffer: it never waits.
+func refuse(conn *net.UnixConn, text string) {
+	_ = conn.SetWriteDeadline(time.Now().Add(requestTime))
+	_ = writeAnswer(conn, Answer{Error: text})
+	_ = conn.Close()
 }
 
-// may says who may ask for what: root and the daemon's own user for everything, and whom the socket's mode lets in
-// beside them for a look.
-func may(c Cred, op Op) bool {
-	switch op {
-	case OpStatus, OpList, OpWhy:
-		return true
+// answer serves one connection. What goes wrong with it is the client's to see.
+func (s *Server) answer(ctx context.Context, conn *net.UnixConn, who Cred, groups []uint32, h Handler) {
+	defer conn.Close()
+	_ = conn.SetReadDeadline(time.Now().Add(s.requestTime))
+	stopReading := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Now()) })
+	req, err := readRequest(conn)
+	stopReading()
+	if errors.Is(err, io.EOF) {
+		return // somebody looked whether we live
 	}
-	return c.UID == 0 || c.UID == uint32(os.Geteuid())
+
+	a := Answer{}
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
+		a.Error = "the daemon is stopping"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		a.Error = "the request took too long"
+	case err != nil:
+		a.Error = err.Error()
+	default:
+		if err := s.allow(who, groups, req.Op); err != nil {
+			a.Error, a.Denied = err.Error(), true
+		} else {
+			a = h(ctx, who, req)
+		}
+	}
+
+	_ = conn.SetWriteDeadline(time.Now().Add(s.answerTime))
+	stopWriting := context.AfterFunc(ctx, func() { _ = conn.SetWriteDeadline(time.Now().Add(stopTime)) })
+	defer stopWriting()
+	_ = writeAnswer(conn, a)
 }
 
-func peer(conn *net.UnixConn) (Cred, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return Cred{}, err
+// allow decides by the group that the socket has now: an administrator may change it.
+func (s *Server) allow(who Cred, groups []uint32, op Op) error {
+	if owns(who) {
+		return nil
 	}
-	var c *unix.Ucred
-	var sockErr error
-	if err := raw.Control(func(fd uintptr) {
-		c, sockErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
-	}); err != nil {
-		return Cred{}, err
+	var st unix.Stat_t
+	if err := unix.Lstat(s.path, &st); err != nil {
+		return errDenied
 	}
-	if sockErr != nil {
-		return Cred{}, sockErr
-	}
-	return Cred{UID: c.Uid, GID: c.Gid, PID: c.Pid}, nil
-}
-
-// patient gives the client a while for each piece of an answer: a long list is fine, a client that stopped is not.
-type patient struct{ conn *net.UnixConn }
-
-func (p *patient) Write(b []byte) (int, error) {
-	if err := p.conn.SetWriteDeadline(time.Now().Add(slowest)); err != nil {
-		return 0, err
-	}
-	return p.conn.Write(b)
+	return allow(who, groups, st.Gid, op)
 }

@@ -166,10 +166,11 @@ func lockPID(locks []byte, dev, ino uint64) int {
 
 // advise wraps err with what was being done to path and, where there is something to do about it, what.
 func advise(doing, path string, err error) error {
+	if e, ok := err.(*fs.PathError); ok {
+		err = e.Err // the path is told already
+	}
 	advice := ""
 	switch {
-	case errors.Is(err, ErrInUse):
-		advice = ": stop it first"
 	case errors.Is(err, unix.EROFS):
 		advice = ": make the file system writable, or set state to a path on another one"
 	case errors.Is(err, fs.ErrPermission):

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 	"golang.org/x/sys/unix"
@@ -19,6 +20,8 @@ const freshSuffix = ".new"
 const (
 	// compactAbove: a file smaller than this is not worth rewriting, in bytes.
 	compactAbove = 4 << 20
+	// compactPause is how long Commit waits after it could not compact: the disk may be full for long.
+	compactPause = time.Hour
 	// compactTx bounds one transaction of a copy, in bytes of keys and values: its pages are in memory until its end.
 	compactTx = 8 << 20
 )
@@ -38,16 +41,27 @@ func (s *Store) tidy(r report) {
 }
 
 // Compact rewrites the file when more than half of it is free pages, which bbolt reuses but never gives back, and
-// reports whether it did. A crash at any moment leaves the old file or the new one, whole. It blocks other calls: about
-// a second per million keys.
+// reports whether it did. Open and Commit do the same by themselves; this is for who wants to know that it worked. A
+// crash at any moment leaves the old file or the new one, whole. It blocks other calls: about a second per million keys.
 func (s *Store) Compact() (bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.usable(); err != nil {
+	done, err := s.compact()
+	if err != nil {
 		return false, s.wrap("compact", err)
 	}
+	return done, nil
+}
+
+func (s *Store) compact() (bool, error) {
+	if err := s.usable(); err != nil {
+		return false, err
+	}
 	if s.readOnly {
-		return false, s.wrap("compact", errReadOnly)
+		return false, errReadOnly
+	}
+	if err := s.attached(); err != nil {
+		return false, err
 	}
 	var size int64
 	broke, err := guard(nil, func() error {
@@ -57,17 +71,14 @@ func (s *Store) Compact() (bool, error) {
 		s.dead.Store(&err)
 	}
 	if err != nil {
-		return false, s.wrap("compact", err)
+		return false, err
 	}
 	stats := s.db.Stats()
 	free := int64(stats.FreePageN+stats.PendingPageN) * int64(s.db.Info().PageSize)
 	if !worth(size, size-free) {
 		return false, nil
 	}
-	if err := s.rewrite(os.Rename); err != nil {
-		return false, s.wrap("compact", err)
-	}
-	return true, nil
+	return true, s.rewrite(os.Rename)
 }
 
 // begin makes a fresh, empty state; EEXIST means that another process was faster.

@@ -94,6 +94,8 @@ type Store struct {
 	db     *bolt.DB
 	file   *os.File // db's own descriptor; the lock is on it
 	notice string
+	// compactAfter is when Commit may try to compact again, after it could not.
+	compactAfter time.Time
 	dead   atomic.Pointer[error] // why the file can't be used any more
 }
 
@@ -209,7 +211,8 @@ func (s *Store) Each(b Bucket, fn func(k, v []byte) error) error {
 }
 
 // Commit makes all changes, in their order, or none, in one transaction, and returns when they are on the disk. On
-// an error the caller may try the same changes again later: each says what a key shall hold, not how it differs.
+// an error the caller may try the same changes again later: each says what a key shall hold, not how it differs. A
+// commit after which the file is mostly free pages also does what Compact does.
 func (s *Store) Commit(changes []Change) error {
 	for i := range changes {
 		c := &changes[i]
@@ -244,7 +247,16 @@ func (s *Store) commit(changes []Change) error {
 	if broke {
 		s.dead.Store(&err)
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	if now := s.now(); !now.Before(s.compactAfter) {
+		// The commit is made, whatever becomes of this.
+		if _, err := s.compact(); err != nil {
+			s.compactAfter = now.Add(compactPause)
+		}
+	}
+	return nil
 }
 
 // apply makes the changes in tx and keeps the sums of their buckets in step.
