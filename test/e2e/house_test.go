@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -43,6 +44,26 @@ var build = sync.OnceValues(func() (string, error) {
 })
 
 var keep *os.File
+
+// spawn starts a program that dies with this one. The kernel sends that signal when the thread that started the
+// program ends, so one thread that never ends starts them all.
+func spawn(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	done := make(chan error)
+	spawner() <- func() { done <- cmd.Start() }
+	return <-done
+}
+
+var spawner = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
 
 // patience bounds every wait for an event, so that a bug ends a test instead of hanging it.
 const patience = 30 * time.Second
@@ -150,7 +171,6 @@ func (h *host) startOnly() {
 	h.t.Helper()
 	cmd := exec.Command(h.binary, "run", "--config", h.path("banset.yaml"))
 	cmd.Env = append(os.Environ(), "JOURNAL_STREAM=")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	cmd.Stderr = writer(func(p []byte) {
 		h.mu.Lock()
 		defer h.mu.Unlock()
@@ -161,7 +181,7 @@ func (h *host) startOnly() {
 	h.mu.Lock()
 	h.log.Reset()
 	h.mu.Unlock()
-	if err := cmd.Start(); err != nil {
+	if err := spawn(cmd); err != nil {
 		h.t.Fatal(err)
 	}
 	h.cmd, h.exited = cmd, make(chan struct{})
