@@ -5,7 +5,9 @@
 package judge
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 	"time"
 
 	"banset/policy"
@@ -15,8 +17,11 @@ import (
 
 // Settings is what the configuration says.
 type Settings struct {
-	Policies   []policy.Policy // the enabled ones
-	Allow      []netip.Prefix  // self already spelled out
+	Policies []policy.Policy // the enabled ones
+	Allow    []netip.Prefix  // self already spelled out
+	// AllowFor is what single policies overlook besides, by name: their hits count for nothing, but another policy
+	// or a person may ban the host.
+	AllowFor   map[string][]netip.Prefix
 	IPv6Prefix int
 	MaxHosts   int
 	MaxBans    int
@@ -52,6 +57,7 @@ type Judge struct {
 	policies map[string]*policy.Policy
 	ids      map[string]window.PolicyID
 	allow    Allow
+	allowFor map[string]Allow
 	windows  *window.Book
 	ladder   *ladder
 	clocks   map[string]*clock
@@ -69,6 +75,10 @@ func New(s Settings) *Judge {
 func (j *Judge) adopt(s Settings) {
 	j.set = s
 	j.allow = NewAllow(s.Allow)
+	j.allowFor = make(map[string]Allow, len(s.AllowFor))
+	for name, prefixes := range s.AllowFor {
+		j.allowFor[name] = NewAllow(prefixes)
+	}
 	j.policies = make(map[string]*policy.Policy, len(s.Policies))
 	j.ids = make(map[string]window.PolicyID, len(s.Policies))
 	for i := range s.Policies {
@@ -106,6 +116,12 @@ func (j *Judge) Book() *ledger.Ledger { return j.book }
 // Allow is the allowlist in force.
 func (j *Judge) Allow() Allow { return j.allow }
 
+// AllowChanges reports whether new settings have other allowlists than those in force.
+func (j *Judge) AllowChanges(s Settings) bool {
+	return !slices.Equal(NewAllow(s.Allow), j.allow) ||
+		!maps.EqualFunc(s.AllowFor, j.allowFor, func(a []netip.Prefix, b Allow) bool { return slices.Equal(NewAllow(a), b) })
+}
+
 // isHost tells the prefixes that are one element of a hash set: a whole IPv4 address, an IPv6 prefix of the length
 // that is counted. One that shares addresses with the allowlist is ranges instead, cut around them.
 func (j *Judge) isHost(p netip.Prefix) bool {
@@ -141,6 +157,10 @@ func (j *Judge) Hit(log string, h policy.Hit) Verdict {
 		return v
 	}
 	if _, ok := j.allow.Covers(h.Host); ok {
+		v.Kind = Allowed
+		return v
+	}
+	if _, ok := j.allowFor[p.Name].Covers(h.Host); ok {
 		v.Kind = Allowed
 		return v
 	}

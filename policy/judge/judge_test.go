@@ -80,6 +80,25 @@ func TestAllowlist(t *testing.T) {
 	}
 }
 
+func TestAllowlistOfOnePolicy(t *testing.T) {
+	other := seed
+	other.Name = "sshd"
+	j := New(Settings{Policies: []policy.Policy{seed, other}, IPv6Prefix: 64, MaxHosts: 1000,
+		AllowFor: map[string][]netip.Prefix{seed.Name: {netip.MustParsePrefix("192.0.2.0/24")}}})
+	for range 5 {
+		if v := j.Hit("log", hit(seed.Name, "192.0.2.1", t0)); v.Kind != Allowed {
+			t.Fatalf("verdict %v, want Allowed", v.Kind)
+		}
+	}
+	var v Verdict
+	for range 3 {
+		v = j.Hit("log", hit(other.Name, "192.0.2.1", t0))
+	}
+	if v.Kind != Banned || v.Failures != 3 {
+		t.Errorf("the other policy: %v after %d failures, want Banned after 3", v.Kind, v.Failures)
+	}
+}
+
 func TestIPv6CountsPerPrefix(t *testing.T) {
 	j := newJudge(seed)
 	var v Verdict

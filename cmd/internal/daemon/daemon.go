@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -130,19 +131,36 @@ func settings(cfg *config.Config) (judge.Settings, error) {
 		MaxHosts:   cfg.MaxHosts,
 		MaxBans:    cfg.MaxBans,
 	}
-	for _, p := range cfg.Policies {
-		if p.Enabled {
-			s.Policies = append(s.Policies, p.Policy)
+	var own []netip.Prefix
+	if usesSelf(cfg) {
+		var err error
+		if own, err = ownAddresses(); err != nil {
+			return s, err
 		}
 	}
 	if cfg.IgnoreSelf {
-		own, err := ownAddresses()
-		if err != nil {
-			return s, err
-		}
 		s.Allow = append(s.Allow, own...)
 	}
+	s.AllowFor = make(map[string][]netip.Prefix)
+	for _, p := range cfg.Policies {
+		if !p.Enabled {
+			continue
+		}
+		s.Policies = append(s.Policies, p.Policy)
+		allow := slices.Clone(p.IgnoreIP)
+		if p.IgnoreSelf {
+			allow = append(allow, own...)
+		}
+		if len(allow) > 0 {
+			s.AllowFor[p.Name] = allow
+		}
+	}
 	return s, nil
+}
+
+// usesSelf reports whether an allowlist has the word self.
+func usesSelf(cfg *config.Config) bool {
+	return cfg.IgnoreSelf || slices.ContainsFunc(cfg.Policies, func(p *config.Policy) bool { return p.Enabled && p.IgnoreSelf })
 }
 
 func kernelConfig(cfg *config.Config) nft.Config {
@@ -211,9 +229,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	start(d.kernel)
 	start(&fileTask{d.file})
 	start(newServer(listener, d))
-	if cfg.IgnoreSelf {
-		start(newSelf(d.selfChanged))
-	}
+	start(newSelf(d.selfChanged))
 	if err != nil {
 		return d.ended(ctx, err)
 	}
@@ -366,13 +382,16 @@ func (d *daemon) changeKernel(ctx context.Context, keeper *nft.Keeper, anew bool
 func (d *daemon) selfChanged(ctx context.Context) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	if !usesSelf(d.current()) {
+		return // a reload may bring the word
+	}
 	set, err := settings(d.current())
 	if err != nil {
 		d.log.Error(fmt.Sprintf("allowlist: %v; it stays as it is", err))
 		return
 	}
 	d.court.do(ctx, func(j *judge.Judge) {
-		if slices.Equal(judge.NewAllow(set.Allow), j.Allow()) {
+		if !j.AllowChanges(set) {
 			return
 		}
 		for _, b := range j.Reconfigure(set) {
