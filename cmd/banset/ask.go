@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"path/filepath"
 	"strings"
 
 	"banset/cmd/internal/configfile"
@@ -38,8 +39,7 @@ func (a *app) ask(ctx context.Context, r control.Request) (control.Answer, error
 }
 
 // configOrDefault is the configuration and what people call it. Where it has problems a daemon may run all the same,
-// with the one before: then the Config is one of defaults, which says where the daemon listens, and err tells the
-// problems.
+// with the one before: then the Config only says where the daemon probably listens, and err tells the problems.
 func (a *app) configOrDefault() (c *config.Config, name string, err error) {
 	set, err := configfile.Read(a.configPath)
 	if err != nil {
@@ -47,9 +47,25 @@ func (a *app) configOrDefault() (c *config.Config, name string, err error) {
 	}
 	c, problems := set.Load()
 	if c == nil {
-		return &config.Config{Socket: config.DefaultSocket}, set.Name, badConfig(problems)
+		return &config.Config{Socket: likelySocket(set)}, set.Name, badConfig(problems)
 	}
 	return c, set.Name, nil
+}
+
+// likelySocket finds the socket in a configuration that has problems elsewhere.
+func likelySocket(set configfile.Set) string {
+	socket := config.DefaultSocket
+	for _, f := range set.Files {
+		for line := range strings.Lines(string(f.Data)) {
+			if value, ok := strings.CutPrefix(line, "socket:"); ok {
+				value, _, _ = strings.Cut(value, " #")
+				if value = strings.Trim(value, " \t\r\n'\""); filepath.IsAbs(value) {
+					socket = value
+				}
+			}
+		}
+	}
+	return socket
 }
 
 // A refusal is a request that the daemon did not do.

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -11,31 +10,26 @@ import (
 	"banset/nft"
 )
 
-// listSet is the set as `nft list set` prints it, for a demo that needs no nft. Only the sets of hosts are rendered,
-// without counters.
-func listSet(ctx context.Context, k *nft.Keeper, set nft.Set) (string, error) {
+// listSet is what `nft list set` prints of the set of IPv4 hosts, for a demo that needs no nft; without counters.
+func listSet(ctx context.Context, k *nft.Keeper) (string, error) {
 	var elements []nft.Element
-	if err := k.Dump(ctx, set, func(e nft.Element) error {
+	if err := k.Dump(ctx, nft.Ban4, func(e nft.Element) error {
 		elements = append(elements, e)
 		return nil
 	}); err != nil {
 		return "", err
 	}
-	slices.SortFunc(elements, func(a, b nft.Element) int {
-		return cmp.Or(a.First.Compare(b.First))
-	})
-	family, typ := "IPv4", "ipv4_addr"
-	if !set.Is4() {
-		family, typ = "IPv6", "ipv6_addr"
-	}
+	slices.SortFunc(elements, func(a, b nft.Element) int { return a.First.Compare(b.First) })
 	var b strings.Builder
-	fmt.Fprintf(&b, "table inet %s {\n\tset %s {\n\t\ttype %s\n\t\tsize %d\n\t\tflags timeout\n\t\tgc-interval 1m\n",
-		k.Config().Table, set, typ, k.Config().Size)
-	fmt.Fprintf(&b, "\t\tcomment \"banned %s hosts\"\n", family)
+	fmt.Fprintf(&b, "table inet %s {\n\tset %s {\n\t\ttype ipv4_addr\n\t\tsize %d\n\t\tflags timeout\n\t\tgc-interval 1m\n"+
+		"\t\tcomment \"banned IPv4 hosts\"\n", k.Config().Table, nft.Ban4, k.Config().Size)
 	for i, e := range elements {
-		if i == 0 {
+		switch {
+		case i == 0:
 			b.WriteString("\t\telements = { ")
-		} else {
+		case i%2 == 1: // nft writes two on a line
+			b.WriteString(", ")
+		default:
 			b.WriteString(",\n\t\t\t     ")
 		}
 		b.WriteString(e.First.String())

@@ -70,7 +70,7 @@ func (a *app) demoInside(ctx context.Context) error {
 	if err := joinRooms(room, demoServer, demoClient); err != nil {
 		return err
 	}
-	d := &demo{a: a, room: room, dir: "/tmp/banset"}
+	d := &demo{a: a, room: room, dir: "/tmp/banset-demo"}
 	d.tell("A mail server, %s, and a password guesser, %s, each in a network namespace of its own.\n"+
 		"Nothing of this machine is touched, and nothing is left behind.", demoServer, demoClient)
 	if err := d.play(ctx); err != nil {
@@ -210,7 +210,7 @@ func (d *demo) banned(ctx context.Context) error {
 
 // inKernel shows the set the way nft does.
 func (d *demo) inKernel(ctx context.Context) error {
-	text, err := listSet(ctx, d.keeper, nft.Ban4)
+	text, err := listSet(ctx, d.keeper)
 	if err != nil {
 		return err
 	}
