@@ -173,6 +173,21 @@ func (c *court) hear(f finding) {
 	}
 }
 
+// forgetAtOnce bounds the work of one forget: the rest follows with the next commit.
+const forgetAtOnce = 10_000
+
+// forget drops hosts whose failures no policy can count any more. Not while a backlog is read: its time is not now.
+func (c *court) forget(j *judge.Judge) {
+	now := c.now()
+	for log, at := range c.backlog {
+		if now.Sub(at) < time.Minute {
+			return
+		}
+		delete(c.backlog, log)
+	}
+	j.Forget(now, forgetAtOnce)
+}
+
 func (c *court) hit(log string, h policy.Hit) {
 	v := c.judge.Hit(log, h)
 	if v.Kind == judge.Dropped {

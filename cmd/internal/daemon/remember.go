@@ -124,6 +124,7 @@ func (m *memory) commit(ctx context.Context) error {
 // changes is all that changed since the last call, for one transaction. It runs in the court's goroutine.
 func (c *court) changes(j *judge.Judge) []state.Change {
 	var changes []state.Change
+	c.forget(j)
 	j.Changed(func(p judge.Part, key, value []byte) {
 		changes = append(changes, state.Change{Bucket: buckets[p], Key: key, Value: value})
 	})
