@@ -189,8 +189,10 @@ func (c *chain) step(ctx context.Context) (time.Duration, error) {
 // take takes the files that the overseer has for us.
 func (c *chain) take() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, g := range c.incoming {
+	came := c.incoming
+	c.incoming = nil
+	c.mu.Unlock()
+	for _, g := range came {
 		g.grew = time.Now()
 		if g.revived {
 			g.revived = false
@@ -201,7 +203,6 @@ func (c *chain) take() {
 		c.resumeHeld(g)
 		c.queue = append(c.queue, g)
 	}
-	c.incoming = nil
 }
 
 // orphan reports whether nothing will ever lead to g again: it has no name at all, or it had one by a glob and has it no

@@ -26,7 +26,13 @@ func (c *chain) begin(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	sibs, places, newest, sure := c.locateAll(ctx, cur)
+	if cur != nil {
+		sibs = sibs[:c.ordinal(sibs, cur, nil)] // what is newer comes after it
+	}
 	for i, s := range sibs {
+		if o := places[i]; o == nil && i > newest && copyAhead(s, c.queue) {
+			continue
+		}
 		c.seen[s.id] = s.mod
 		if places[i] != nil || !s.known || s.size == 0 {
 			continue
@@ -77,7 +83,7 @@ func (c *chain) locateAll(ctx context.Context, cur *file) (sibs []sibling, place
 				if st, err := cur.stat(); err == nil && m.holds(cur.fd, st.Size) {
 					cur.mark, cur.fresh = m, false
 					cur.noteOff()
-					newest, sure = len(sibs), true
+					newest, sure = max(newest, indexOf(sibs, cur.id)), true
 					continue
 				}
 			}
@@ -325,7 +331,12 @@ func (c *chain) truncated(ctx context.Context, g *file) error {
 // catchUp reads the generations that came and went between the last file read and g, of which raw, if given, is the
 // beginning and nothing was delivered yet.
 func (c *chain) catchUp(ctx context.Context, g *file, raw []byte) error {
-	for _, s := range siblings(c.baseName()) {
+	sibs := siblings(c.baseName())
+	// A sibling may be one of ours, compressed: whatever was opened before that is in the queue now.
+	c.f.mu.Lock()
+	c.take()
+	c.f.mu.Unlock()
+	for _, s := range sibs[:c.ordinal(sibs, g, raw)] {
 		if !s.known || s.size == 0 || c.seen[s.id] == s.mod || s.mod < c.mod-slack || c.taken(s.id) {
 			continue
 		}
@@ -333,12 +344,10 @@ func (c *chain) catchUp(ctx context.Context, g *file, raw []byte) error {
 		if o == nil {
 			continue
 		}
-		now := io.Reader(bytes.NewReader(raw))
-		if raw == nil {
-			now = io.NewSectionReader(g.fd, 0, 1<<62)
-		}
-		if samePrefix(o.beginning(), now, 64<<10) {
-			o.close() // a copy of g, which is about to be truncated
+		if raw != nil && o.copies(bytes.NewReader(raw)) || slices.ContainsFunc(c.queue, func(q *file) bool {
+			return (q != g || raw == nil) && q.fd != nil && o.copies(wholeOf(q.fd))
+		}) {
+			o.close() // a copy of one that is still to be read: compressed, or about to be truncated
 			continue
 		}
 		if slices.ContainsFunc(c.past, func(m mark) bool { return o.is(m) }) {
@@ -356,10 +365,50 @@ func (c *chain) catchUp(ctx context.Context, g *file, raw []byte) error {
 	return nil
 }
 
+// ordinal is how many of sibs are older than g, of which raw, if given, is the beginning. g may have been renamed, or even
+// compressed, since it was opened.
+func (c *chain) ordinal(sibs []sibling, g *file, raw []byte) int {
+	if i := slices.IndexFunc(sibs, func(s sibling) bool { return s.id == g.id }); i >= 0 {
+		return i
+	}
+	if c.currentID() == g.id {
+		return len(sibs)
+	}
+	for i, s := range sibs {
+		if s.size == 0 || c.seen[s.id] == s.mod || s.mod < c.mod-slack || c.taken(s.id) {
+			continue
+		}
+		if o := openSibling(s); o != nil {
+			whole := wholeOf(g.fd)
+			if raw != nil {
+				whole = bytes.NewReader(raw)
+			}
+			is := o.copies(whole)
+			o.close()
+			if is {
+				return i
+			}
+		}
+	}
+	st, err := g.stat()
+	if err != nil {
+		return 0
+	}
+	return len(slices.DeleteFunc(slices.Clone(sibs), func(s sibling) bool { return s.mod > st.Mtim.Nano() }))
+}
+
+// copies reports whether o, as far as can be seen, is a copy of whole, taken now or while it was shorter.
+func (o *opened) copies(whole io.Reader) bool { return samePrefix(o.beginning(), whole, copied) }
+
+// copied is how much of two files is compared to find that one is a copy of the other.
+const copied = 64 << 10
+
+func wholeOf(f *os.File) io.Reader { return io.NewSectionReader(f, 0, 1<<62) }
+
 // beginning reads o without moving its place.
 func (o *opened) beginning() io.Reader {
 	if o.stream == nil {
-		return io.NewSectionReader(o.fd, 0, 1<<62)
+		return wholeOf(o.fd)
 	}
 	r, err := unpack(o.fd, o.s.packed)
 	if err != nil {
@@ -374,6 +423,24 @@ func (o *opened) is(m mark) bool {
 		return m.holds(o.fd, o.size)
 	}
 	return m.holdsStream(o.beginning())
+}
+
+// copyAhead reports whether s is a copy of one of the files that are still to be read.
+func copyAhead(s sibling, queue []*file) bool {
+	o := openSibling(s)
+	if o == nil {
+		return false
+	}
+	defer o.close()
+	return slices.ContainsFunc(queue, func(q *file) bool { return q.off == 0 && o.copies(wholeOf(q.fd)) })
+}
+
+// indexOf is where id is among sibs, their number if it is none of them.
+func indexOf(sibs []sibling, id fileID) int {
+	if i := slices.IndexFunc(sibs, func(s sibling) bool { return s.id == id }); i >= 0 {
+		return i
+	}
+	return len(sibs)
 }
 
 func sortedKeys(m map[int]*opened) []int {

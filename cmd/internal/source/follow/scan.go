@@ -131,14 +131,14 @@ func (f *Follower) scan(start func(*chain), first bool) {
 
 	for path, plain := range absent {
 		if plain && f.chains[path] == nil {
-			f.newChain(path, nil, start)
+			start(f.newChain(path, nil))
 		}
 	}
 	if first {
 		// A log that has no file under its name now may have a rotated one with a rest to read.
 		for _, p := range slices.Clone(f.from) {
 			if f.chains[p.Path] == nil && f.byPath[p.Path] == nil && trouble[p.Path] == nil && f.wants(p.Path) {
-				f.newChain(p.Path, nil, start)
+				start(f.newChain(p.Path, nil))
 			}
 		}
 	}
@@ -266,7 +266,8 @@ func (f *Follower) meet(id fileID, as []sight, start func(*chain), trouble map[s
 		}
 	}
 	c := f.predecessor(keys)
-	if c == nil {
+	isNew := c == nil
+	if isNew {
 		key := keys[0]
 		for _, k := range keys {
 			if fi, err := os.Lstat(k); err == nil && fi.Mode().IsRegular() {
@@ -275,7 +276,7 @@ func (f *Follower) meet(id fileID, as []sight, start func(*chain), trouble map[s
 			}
 		}
 		g.start = st.Size
-		c = f.newChain(key, g, start)
+		c = f.newChain(key, g)
 	} else if !c.had || time.Since(time.Unix(0, st.Mtim.Nano())) > time.Minute || slices.ContainsFunc(keys, f.troubled) {
 		g.start = st.Size // not what somebody wrote just now in the place of a file that we followed
 	}
@@ -287,6 +288,9 @@ func (f *Follower) meet(id fileID, as []sight, start func(*chain), trouble map[s
 	c.setBase(resolve(keys[0]), g.names)
 	f.watchFile(g)
 	c.push(g)
+	if isNew {
+		start(c)
+	}
 }
 
 // predecessor is the chain that goes on with a new file at these paths: one that had them, and none of whose files
@@ -320,8 +324,8 @@ func (f *Follower) rotatedName(path string) bool {
 	return slices.ContainsFunc(rotatedFrom(path), func(base string) bool { return f.chains[base] != nil })
 }
 
-// newChain starts the chain of a log whose first file is g, or that waits for one.
-func (f *Follower) newChain(key string, g *file, start func(*chain)) *chain {
+// newChain makes the chain of a log whose first file is g, or that waits for one. It is to be started once it has g.
+func (f *Follower) newChain(key string, g *file) *chain {
 	if old := f.chains[key]; old != nil {
 		// Its file goes on under other names, one of which it takes for its own.
 		delete(f.chains, key)
@@ -354,8 +358,6 @@ func (f *Follower) newChain(key string, g *file, start func(*chain)) *chain {
 		}
 		return mine
 	})
-	start(c)
-	c.ring()
 	return c
 }
 
