@@ -18,8 +18,12 @@ type rule struct {
 	form    string // what canonical makes of exprs and comment: equal for equal rules
 }
 
-// What ct direction loads; from linux/netfilter/nf_conntrack_tuple_common.h.
-const conntrackReply = 1
+const (
+	conntrackReply = 1 // what ct direction loads; from linux/netfilter/nf_conntrack_tuple_common.h
+
+	neighbourSolicitation  = 135 // ICMPv6 types; RFC 4861
+	neighbourAdvertisement = 136
+)
 
 // Where the source address lies in the network header, and how long it is.
 var sourceOf = map[bool]expr.Payload{
@@ -50,6 +54,18 @@ func rules(c *Config) ([]rule, error) {
 		add("replies to connections of this host",
 			&expr.Ct{Register: 1, Key: expr.CtKeyDIRECTION},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{conntrackReply}},
+			&expr.Verdict{Kind: expr.VerdictReturn})
+	}
+	// As ARP does for IPv4: or a ban of a host in our own network, and of its prefix, cuts us off from the router there.
+	// Nobody from outside can send what passes for it, as the kernel takes none that came over a router.
+	for _, typ := range []byte{neighbourSolicitation, neighbourAdvertisement} {
+		add("IPv6 neighbour discovery",
+			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV6}},
+			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{typ}},
 			&expr.Verdict{Kind: expr.VerdictReturn})
 	}
 	for _, s := range Sets {

@@ -66,16 +66,19 @@ func Clean(t testing.TB) {
 	if os.Getenv(inside) == "" {
 		t.Fatal("nfttest.Clean outside a namespace of ours: TestMain must call nfttest.Main")
 	}
-	flush := func() {
-		c, err := nftables.New()
-		if err == nil {
-			c.FlushRuleset()
-			err = c.Flush()
-		}
-		if err != nil {
-			t.Errorf("flush the namespace's ruleset: %v", err)
-		}
+	Flush(t)
+	t.Cleanup(func() { Flush(t) })
+}
+
+// Flush empties the namespace of all nftables rules in one transaction, as `nft flush ruleset` does.
+func Flush(t testing.TB) {
+	t.Helper()
+	c, err := nftables.New()
+	if err == nil {
+		c.FlushRuleset()
+		err = c.Flush()
 	}
-	flush()
-	t.Cleanup(flush)
+	if err != nil {
+		t.Errorf("flush the namespace's ruleset: %v", err)
+	}
 }
