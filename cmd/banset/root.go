@@ -122,6 +122,7 @@ func (a *app) root() *cobra.Command {
 		{groupConfig, a.testCommand()},
 		{groupConfig, a.reloadCommand()},
 		{groupRun, a.runCommand()},
+		{groupRun, a.restoreCommand()},
 		{groupOther, a.demoCommand()},
 		{groupOther, a.completionCommand()},
 		{groupOther, a.versionCommand()},

@@ -27,11 +27,14 @@ type trial struct {
 func newTrial(c *config.Config, policies []*config.Policy, self []netip.Prefix) *trial {
 	t := &trial{policies: policies, allow: judge.NewAllow(allowed(c.IgnoreIP, c.IgnoreSelf, self))}
 	settings := judge.Settings{
-		Allow: t.allow, IPv6Prefix: c.IPv6Prefix, MaxHosts: c.MaxHosts, MaxBans: c.MaxBans,
+		Allow: t.allow, AllowFor: make(map[string][]netip.Prefix),
+		IPv6Prefix: c.IPv6Prefix, MaxHosts: c.MaxHosts, MaxBans: c.MaxBans,
 	}
 	for _, p := range policies {
 		t.jobs = append(t.jobs, match.Job{Policy: p.Name, Filter: p.Filter, Date: p.Date, Zone: p.Zone})
-		t.own = append(t.own, judge.NewAllow(allowed(p.IgnoreIP, p.IgnoreSelf, self)))
+		own := judge.NewAllow(allowed(p.IgnoreIP, p.IgnoreSelf, self))
+		t.own = append(t.own, own)
+		settings.AllowFor[p.Name] = own
 		settings.Policies = append(settings.Policies, p.Policy)
 	}
 	t.judge = judge.New(settings)
@@ -58,9 +61,6 @@ func (t *trial) covers(job int, host netip.Prefix) (netip.Prefix, bool) {
 func (t *trial) hit(job int, host netip.Prefix, stamp, now time.Time) judge.Verdict {
 	if stamp.IsZero() || stamp.After(now) {
 		stamp = now
-	}
-	if _, ok := t.covers(job, host); ok {
-		return judge.Verdict{Kind: judge.Allowed, Policy: t.policies[job].Name, Host: host, At: stamp}
 	}
 	t.judge.Book().EndOver(stamp)
 	return t.judge.Hit("", policy.Hit{Policy: t.policies[job].Name, Host: host, Stamp: stamp, Arrived: stamp})
