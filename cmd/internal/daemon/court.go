@@ -150,6 +150,19 @@ func (c *court) endBans() {
 	}
 }
 
+// hearRest hears what the sources, which have ended, left in the channel: else the positions would lie behind what was
+// sent, and the next reader would send it again.
+func (c *court) hearRest() {
+	for {
+		select {
+		case f := <-c.found:
+			c.hear(f)
+		default:
+			return
+		}
+	}
+}
+
 // hear judges what one chunk brought and takes over its position: the two are committed together.
 func (c *court) hear(f finding) {
 	for _, h := range f.hits {

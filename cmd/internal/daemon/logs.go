@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -15,6 +16,7 @@ import (
 	"banset/cmd/internal/source/follow"
 	"banset/policy"
 	"banset/policy/config"
+	"banset/policy/judge"
 	"banset/policy/match"
 )
 
@@ -61,7 +63,13 @@ func newLogs(c *court, log *slog.Logger, policies []*config.Policy, from []sourc
 func (l *logs) String() string         { return "logs" }
 func (l *logs) Ready() <-chan struct{} { return l.ready }
 
-func (l *logs) Run(ctx context.Context) error { return l.source.Run(ctx, l.chunk) }
+// Run follows the logs until ctx ends, and returns when the court has heard all that was found.
+func (l *logs) Run(ctx context.Context) error {
+	err := l.source.Run(ctx, l.chunk)
+	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	return errors.Join(err, l.court.do(last, func(*judge.Judge) { l.court.hearRest() }))
+}
 
 // chunk matches the lines of one chunk. What it found and where reading goes on are one message, so that a commit
 // never has the one without the other.

@@ -23,6 +23,8 @@ const (
 	perTransaction = 50_000
 	// dumpable is the most elements that a start reads back: the kernel's dump is quadratic.
 	dumpable = 200_000
+	// lastPush is how long the work that is pending at the end may take.
+	lastPush = 5 * time.Second
 	// resolution is how far the ends of one ban may differ between book and kernel and still be the same.
 	resolution = 2 * time.Second
 )
@@ -122,7 +124,9 @@ func (k *Kernel) Run(ctx context.Context) error {
 		}
 		close(k.ready)
 		k.serve(ctx)
-		return nil
+		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPush)
+		defer cancel()
+		return k.Push(last)
 	})
 	return g.Wait()
 }
