@@ -35,7 +35,7 @@ func (a *app) testFile(t *trial, name string, r io.Reader) error {
 				}
 			})
 		}
-		return nil
+		return out.Flush() // standard input may be a log that is being written
 	})
 	sum.Bytes, sum.Cut = read.bytes, read.cut
 	if err != nil {
