@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"banset/cmd/internal/configfile"
+	"banset/cmd/internal/daemon"
 	"banset/nft"
 	"banset/policy/config"
 )
@@ -107,7 +108,7 @@ func (d *demo) play(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, d.daemon.stop()) }()
-	if d.keeper, err = nft.Open(kernelConfig(d.config)); err != nil {
+	if d.keeper, err = nft.Open(daemon.KernelConfig(d.config)); err != nil {
 		return err
 	}
 	defer d.keeper.Close()

@@ -61,14 +61,12 @@ func (a *app) readBook(c *config.Config) (*book, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("reading the blocklist: %w", err)
 	}
-	self, err := ownAddrs()
+	settings, err := daemon.Settings(c)
 	if err != nil {
 		return nil, err
 	}
 	now := a.now()
-	b := &book{judge: judge.New(judge.Settings{
-		Allow: allowed(c.IgnoreIP, c.IgnoreSelf, self), IPv6Prefix: c.IPv6Prefix, MaxHosts: 1, MaxBans: c.MaxBans,
-	})}
+	b := &book{judge: judge.New(settings)}
 	b.file = blocklist.Parse(text, blocklist.Options{Location: time.Local, LegacyBan: c.LongestBan()})
 	b.lines = b.file.Len()
 	problems, total := b.file.Problems()
@@ -106,7 +104,7 @@ func (a *app) whyOffline(ctx context.Context, c *config.Config, hosts []netip.Pr
 	if err != nil {
 		return control.Answer{}, err
 	}
-	keeper, err := nft.Open(kernelConfig(c))
+	keeper, err := nft.Open(daemon.KernelConfig(c))
 	if err != nil {
 		return control.Answer{}, err
 	}
@@ -152,15 +150,6 @@ func (a *app) statusOffline(c *config.Config, name string) (control.Answer, erro
 		s.Policies = append(s.Policies, ps)
 	}
 	return control.Answer{Status: s}, nil
-}
-
-// kernelConfig is what the table of a configuration looks like.
-func kernelConfig(c *config.Config) nft.Config {
-	n := c.NFTables
-	return nft.Config{
-		Table: n.Table, Hook: n.Hook, Priority: n.Priority, Direction: n.Direction, Verdict: n.Verdict,
-		Counters: n.Counters, IPv6Prefix: c.IPv6Prefix, Size: uint32(c.MaxBans),
-	}
 }
 
 // warnings prints what the daemon's own parts warn of while they work for a command; what they do is the command's to

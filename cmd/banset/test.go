@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"banset/cmd/internal/daemon"
 )
 
 func (a *app) testCommand() *cobra.Command {
@@ -57,7 +59,7 @@ func (a *app) test(cmd *cobra.Command, o testOptions, args []string) error {
 	if err != nil {
 		return usagef(cmd, "%s", err)
 	}
-	self, err := ownAddrs()
+	self, err := daemon.OwnAddresses()
 	if err != nil {
 		return err
 	}

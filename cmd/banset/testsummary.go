@@ -35,7 +35,7 @@ func (a *app) testSummary(ctx context.Context, t *trial, names []string) error {
 	files := make([]fileTally, len(names))
 	hits := make([][]summaryHit, len(names))
 	cuts := make([]uint64, len(names))
-	show := a.startProgress(names)
+	show := a.startProgress(sizes(names), size)
 	var g errgroup.Group
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i, name := range names {

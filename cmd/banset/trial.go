@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -64,24 +63,6 @@ func (t *trial) hit(job int, host netip.Prefix, stamp, now time.Time) judge.Verd
 	}
 	t.judge.Book().EndOver(stamp)
 	return t.judge.Hit("", policy.Hit{Policy: t.policies[job].Name, Host: host, Stamp: stamp, Arrived: stamp})
-}
-
-// ownAddrs are the addresses of this host.
-func ownAddrs() ([]netip.Prefix, error) {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return nil, fmt.Errorf("asking for this host's own addresses: %w", err)
-	}
-	var own []netip.Prefix
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok {
-			if ip, ok := netip.AddrFromSlice(n.IP); ok {
-				ip = ip.Unmap().WithZone("")
-				own = append(own, netip.PrefixFrom(ip, ip.BitLen()))
-			}
-		}
-	}
-	return own, nil
 }
 
 // adHoc is the name of the policy that --failregex makes.

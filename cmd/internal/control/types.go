@@ -27,7 +27,7 @@ type Request struct {
 	Op     Op             `json:"op"`
 	Hosts  []netip.Prefix `json:"hosts,omitempty"`  // of ban, unban and why
 	All    bool           `json:"all,omitempty"`    // unban: everybody
-	For    time.Duration  `json:"for,omitempty"`    // ban: nanoseconds, or policy.Forever; 0: the longest of the defaults
+	For    time.Duration  `json:"for,omitempty"`    // ban: nanoseconds, or policy.Forever; 0 is for ever too
 	Reason string         `json:"reason,omitempty"` // ban: a person's text; cleaned by the daemon
 }
 

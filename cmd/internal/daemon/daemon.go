@@ -60,7 +60,7 @@ type house struct {
 // It changes neither.
 func open(cfg *config.Config, log *slog.Logger) (h *house, err error) {
 	h = &house{log: log, config: cfg, loaded: time.Now()}
-	set, err := settings(cfg)
+	set, err := Settings(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +94,7 @@ func open(cfg *config.Config, log *slog.Logger) (h *house, err error) {
 	if err := h.file.Load(j, bans, time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("reading the blocklist: %w", err)
 	}
-	if h.keeper, err = nft.Open(kernelConfig(cfg)); err != nil {
+	if h.keeper, err = nft.Open(KernelConfig(cfg)); err != nil {
 		return nil, err
 	}
 	h.kernel = mirror.NewKernel(h.keeper, h.court.do, log, cfg.IPv6Prefix, h.court.copied)
@@ -124,7 +124,8 @@ func (h *house) current() *config.Config {
 	return h.config
 }
 
-func settings(cfg *config.Config) (judge.Settings, error) {
+// Settings is what a configuration says to the judge, with this host's addresses where it says self.
+func Settings(cfg *config.Config) (judge.Settings, error) {
 	s := judge.Settings{
 		Allow:      slices.Clone(cfg.IgnoreIP),
 		IPv6Prefix: cfg.IPv6Prefix,
@@ -134,7 +135,7 @@ func settings(cfg *config.Config) (judge.Settings, error) {
 	var own []netip.Prefix
 	if usesSelf(cfg) {
 		var err error
-		if own, err = ownAddresses(); err != nil {
+		if own, err = OwnAddresses(); err != nil {
 			return s, err
 		}
 	}
@@ -163,7 +164,8 @@ func usesSelf(cfg *config.Config) bool {
 	return cfg.IgnoreSelf || slices.ContainsFunc(cfg.Policies, func(p *config.Policy) bool { return p.Enabled && p.IgnoreSelf })
 }
 
-func kernelConfig(cfg *config.Config) nft.Config {
+// KernelConfig is what the table of a configuration looks like.
+func KernelConfig(cfg *config.Config) nft.Config {
 	n := cfg.NFTables
 	return nft.Config{
 		Table: n.Table, Hook: n.Hook, Priority: n.Priority, Direction: n.Direction, Verdict: n.Verdict,
@@ -305,7 +307,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	set, err := settings(cfg)
+	set, err := Settings(cfg)
 	if err != nil {
 		return err
 	}
@@ -318,7 +320,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		}
 	}
 	var keeper *nft.Keeper
-	if next := kernelConfig(cfg); next != kernelConfig(old) {
+	if next := KernelConfig(cfg); next != KernelConfig(old) {
 		if keeper, err = nft.Open(next); err != nil {
 			return err
 		}
@@ -385,7 +387,7 @@ func (d *daemon) selfChanged(ctx context.Context) {
 	if !usesSelf(d.current()) {
 		return // a reload may bring the word
 	}
-	set, err := settings(d.current())
+	set, err := Settings(d.current())
 	if err != nil {
 		d.log.Error(fmt.Sprintf("allowlist: %v; it stays as it is", err))
 		return

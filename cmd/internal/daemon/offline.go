@@ -64,7 +64,7 @@ func Restore(ctx context.Context, cfg *config.Config, log *slog.Logger) (bans in
 
 // Flush takes our table out of the kernel, bans and all. The blocklist keeps them for the next start.
 func Flush(ctx context.Context, cfg *config.Config) error {
-	keeper, err := nft.Open(kernelConfig(cfg))
+	keeper, err := nft.Open(KernelConfig(cfg))
 	if err != nil {
 		return err
 	}

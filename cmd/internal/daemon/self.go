@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownAddresses is every address of this host, in the network namespace that the daemon is in.
-func ownAddresses() ([]netip.Prefix, error) {
+// OwnAddresses is every address of this host, in the network namespace that the daemon is in.
+func OwnAddresses() ([]netip.Prefix, error) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {
 		return nil, fmt.Errorf("reading this host's addresses: %w", err)

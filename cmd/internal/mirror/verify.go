@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
@@ -43,7 +44,7 @@ func Verify(ctx context.Context, keeper *nft.Keeper, bans []policy.Ban, file *bl
 	for _, b := range bans {
 		book.Take(b)
 	}
-	want := map[nft.Set]int{}
+	v := verifier{keeper, now, yield, map[nft.Set]int{}}
 	done := 0
 	for b := range book.All() {
 		if done++; progress != nil && done%1000 == 0 {
@@ -64,8 +65,9 @@ func Verify(ctx context.Context, keeper *nft.Keeper, bans []policy.Ban, file *bl
 			}
 		}
 		if set, ok := hostSet(b.Host, ipv6Prefix); ok && book.IsHost(b.Host) {
-			want[set]++
-			if err := verifyElement(ctx, keeper, set, b.Host.Addr(), b.Host.Addr(), b, now, yield); err != nil {
+			if err := v.element(ctx, set, b.Host.Addr(), b.Host.Addr(), b); errors.Is(err, nft.ErrMissing) {
+				return nil // told by the check of table and sets
+			} else if err != nil {
 				return err
 			}
 		}
@@ -82,8 +84,9 @@ func Verify(ctx context.Context, keeper *nft.Keeper, bans []policy.Ban, file *bl
 		if r.Ban.Left(now) < resolution {
 			continue
 		}
-		want[set]++
-		if err := verifyElement(ctx, keeper, set, r.First, r.Last, r.Ban, now, yield); err != nil {
+		if err := v.element(ctx, set, r.First, r.Last, r.Ban); errors.Is(err, nft.ErrMissing) {
+			return nil
+		} else if err != nil {
 			return err
 		}
 	}
@@ -98,12 +101,23 @@ func Verify(ctx context.Context, keeper *nft.Keeper, bans []policy.Ban, file *bl
 			yield(Drift{e.Ban.Host, fmt.Sprintf("line %d of the blocklist bans it %s, but it is not banned", e.Line, Until(e.Ban))})
 		}
 	}
-	return verifyExtras(ctx, keeper, book, want, now, yield)
+	if err := v.strangers(ctx, book); !errors.Is(err, nft.ErrMissing) {
+		return err
+	}
+	return nil
 }
 
-// verifyElement looks one element up.
-func verifyElement(ctx context.Context, keeper *nft.Keeper, set nft.Set, first, last netip.Addr, b policy.Ban, now time.Time, yield func(Drift)) error {
-	e, found, err := keeper.Get(ctx, set, first)
+// verifier compares with the kernel.
+type verifier struct {
+	keeper *nft.Keeper
+	now    time.Time
+	yield  func(Drift)
+	found  map[nft.Set]int // elements that are there as they ought to be
+}
+
+// element looks one up.
+func (v *verifier) element(ctx context.Context, set nft.Set, first, last netip.Addr, b policy.Ban) error {
+	e, found, err := v.keeper.Get(ctx, set, first)
 	if err != nil {
 		return err
 	}
@@ -113,39 +127,42 @@ func verifyElement(ctx context.Context, keeper *nft.Keeper, set nft.Set, first, 
 	}
 	switch {
 	case !found:
-		yield(Drift{b.Host, fmt.Sprintf("banned %s, but %s is not in the kernel", Until(b), what)})
+		v.yield(Drift{b.Host, fmt.Sprintf("banned %s, but %s is not in the kernel", Until(b), what)})
+		return nil
 	case e.First != first || e.Last != last:
-		yield(Drift{b.Host, fmt.Sprintf("the kernel has %s %s-%s instead of %s", set, e.First, e.Last, what)})
+		v.yield(Drift{b.Host, fmt.Sprintf("the kernel has %s %s-%s instead of %s", set, e.First, e.Last, what)})
+		return nil
 	case !sameEnd(e, b, time.Now()):
-		yield(Drift{b.Host, fmt.Sprintf("banned %s, but in the kernel %s", Until(b), describe(e))})
+		v.yield(Drift{b.Host, fmt.Sprintf("banned %s, but in the kernel %s", Until(b), describe(e))})
 	}
+	v.found[set]++
 	return nil
 }
 
-// verifyExtras finds what only the kernel has. The counts tell whether there is anything; only then is a set read.
-func verifyExtras(ctx context.Context, keeper *nft.Keeper, book *ledger.Ledger, want map[nft.Set]int, now time.Time, yield func(Drift)) error {
+// strangers finds what only the kernel has. The counts tell whether there is anything; only then is a set read.
+func (v *verifier) strangers(ctx context.Context, book *ledger.Ledger) error {
 	for _, set := range nft.Sets {
-		n, err := keeper.Count(ctx, set)
+		n, err := v.keeper.Count(ctx, set)
 		if err != nil {
 			return err
 		}
-		if n <= want[set] {
+		if n <= v.found[set] {
 			continue
 		}
-		if n > namedDrifts+want[set] {
-			yield(Drift{Text: fmt.Sprintf("kernel: %s has %d elements, the book has %d of them", set, n, want[set])})
+		if n > namedDrifts+v.found[set] {
+			v.yield(Drift{Text: fmt.Sprintf("kernel: %s has %d elements, but only %d of them belong to bans", set, n, v.found[set])})
 			continue
 		}
-		err = keeper.Dump(ctx, set, func(e nft.Element) error {
+		err = v.keeper.Dump(ctx, set, func(e nft.Element) error {
 			if e.Timeout > 0 && e.Expires < resolution {
 				return nil // over, and not collected yet
 			}
 			for _, p := range ledger.Prefixes(e.First, e.Last) {
 				if set == nft.Ban6 {
-					p, _ = p.Addr().Prefix(keeper.Config().IPv6Prefix)
+					p, _ = p.Addr().Prefix(v.keeper.Config().IPv6Prefix)
 				}
 				if len(book.Covering(p)) == 0 {
-					yield(Drift{p, "in the kernel (" + describe(e) + "), but not banned"})
+					v.yield(Drift{p, "in the kernel (" + describe(e) + "), but not banned"})
 				}
 			}
 			return nil
