@@ -266,7 +266,7 @@ func TestStop(t *testing.T) {
 		close(arrived)
 		<-ctx.Done()
 		return Answer{Text: "just so"}
-	})
+	}, func(s *Server) { s.requestTime = time.Hour })
 	silent := dialRaw(t, path)
 	if _, err := io.WriteString(silent, "{"); err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -160,6 +161,39 @@ func TestListenAtOnce(t *testing.T) {
 		if entries, err := os.ReadDir(filepath.Dir(path)); err != nil || len(entries) != 0 {
 			t.Fatalf("left: %v, %v", entries, err)
 		}
+	}
+}
+
+// Daemons that start while another one stops: never two at once.
+func TestListenWhileClosing(t *testing.T) {
+	path := socketAt(t)
+	var listening, starts atomic.Int32
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for range 200 {
+				s, err := Listen(path)
+				if err != nil {
+					// Directory and file are others', who may just remove or make them.
+					if !errors.Is(err, ErrRunning) {
+						t.Error(err)
+					}
+					continue
+				}
+				if n := listening.Add(1); n != 1 {
+					t.Errorf("%d listen at once", n)
+				}
+				starts.Add(1)
+				listening.Add(-1)
+				if err := s.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if starts.Load() == 0 {
+		t.Error("nobody ever listened")
 	}
 }
 

@@ -76,6 +76,18 @@ func TestMovedAside(t *testing.T) {
 			return b.Put([]byte(versionKey), []byte(version))
 		})
 	}
+	// bbolt would give a page that is in use to the next commit.
+	freeAndUsed := append([]byte{}, good...)
+	meta := freeAndUsed[pageHeader:]
+	if other := freeAndUsed[4096+pageHeader:]; order.Uint64(other[48:]) > order.Uint64(meta[48:]) {
+		meta = other
+	}
+	list := freeAndUsed[order.Uint64(meta[32:])*4096:]
+	if order.Uint16(list[8:]) != flagFreelist || order.Uint16(list[10:]) == 0 {
+		t.Fatal("the sample has no free pages")
+	}
+	copy(list[pageHeader:], meta[16:24])
+
 	random := make([]byte, 100_000)
 	for i, rnd := 0, rand.New(rand.NewPCG(3, 4)); i < len(random); i++ {
 		random[i] = byte(rnd.Uint32())
@@ -93,6 +105,7 @@ func TestMovedAside(t *testing.T) {
 		{"half", good[:len(good)/2], "pages of 4096 bytes but is"},
 		{"a page less", good[:len(good)/4096*4096-4096], ""}, // may be spare
 		{"metas of another file", append(append(page(0), page(1)...), random...), "page"},
+		{"a page in use is free", freeAndUsed, "is used twice"},
 		{"both metas damaged", append(append(make([]byte, 8192), page(2)...), page(3)...), "it is no bbolt file"},
 		{"bbolt, not ours", foreign(func(tx *bolt.Tx) error {
 			_, err := tx.CreateBucket([]byte("things"))
@@ -201,12 +214,17 @@ func outcome(t testing.TB, path string, data []byte, allowed ...world) error {
 	return errors.New("wrong data was taken for good")
 }
 
-// Every single byte of a file is damaged in turn. What check lets pass must be what was committed.
+// Every single byte of a file is damaged in turn, but of the zeros, mostly padding, one in 16. What check lets pass must
+// be what was committed.
 func TestEveryByte(t *testing.T) {
 	data, before, after := sample(t, 120)
 	path := filepath.Join(t.TempDir(), "state.db")
-	passed := 0
+	passed, tried := 0, 0
 	for i := range data {
+		if data[i] == 0 && i%16 != 0 {
+			continue
+		}
+		tried++
 		x := []byte{0x01, 0x80, 0xff}[i%3]
 		data[i] ^= x
 		if _, err := check(bytes.NewReader(data), int64(len(data))); err == nil {
@@ -220,8 +238,8 @@ func TestEveryByte(t *testing.T) {
 		}
 		data[i] ^= x
 	}
-	if passed == 0 || passed > len(data)*9/10 {
-		t.Errorf("of %d damages %d passed", len(data), passed)
+	if passed == 0 || passed > tried*9/10 {
+		t.Errorf("of %d damages %d passed", tried, passed)
 	}
 }
 

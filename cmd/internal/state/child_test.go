@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -17,6 +18,9 @@ import (
 var parts = map[string]func(args []string) error{
 	"hold":   hold,
 	"commit": commitForever,
+	"full":   fullDisk,
+	"frozen": frozenDisk,
+	"nobody": asNobody,
 }
 
 const partEnv = "STATE_TEST_PART"
@@ -35,9 +39,16 @@ func TestMain(m *testing.M) {
 // play starts a part and returns its output. It ends when its stdin is closed, and with the test.
 func play(t *testing.T, part string, args ...string) (*exec.Cmd, io.WriteCloser, *bufio.Reader) {
 	t.Helper()
+	return playIn(t, 0, part, args...)
+}
+
+// playIn is play in new namespaces.
+func playIn(t *testing.T, namespaces uintptr, part string, args ...string) (*exec.Cmd, io.WriteCloser, *bufio.Reader) {
+	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), partEnv+"="+part)
 	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: namespaces}
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -123,6 +123,9 @@ func TestCompactAtOpen(t *testing.T) {
 	if err := s.Each(Ladder, func(k, v []byte) error { n++; return nil }); err != nil || n != 1000 {
 		t.Errorf("%d keys (%v)", n, err)
 	}
+	if s.db.NoSync {
+		t.Error("the rewritten file is not synced any more")
+	}
 	fill(0, 10, true) // and it takes commits
 }
 
@@ -225,7 +228,7 @@ func BenchmarkCommit(b *testing.B) {
 					if err != nil {
 						b.Fatal(err)
 					}
-					s := &Store{path: path, db: db, file: f}
+					s := &Store{path: path, db: db, file: f, now: time.Now, compactAfter: time.Now().Add(time.Hour)}
 					defer s.Close()
 					n := uint64(0)
 					for b.Loop() {

@@ -39,6 +39,27 @@ func TestInUse(t *testing.T) {
 	mustOpen(t, path)
 }
 
+// A file that was renamed away between open and lock is not the state any more.
+func TestLockMoved(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state.db")
+	for _, then := range []func() error{
+		func() error { return os.Rename(path, path+".old") },
+		func() error { return errors.Join(os.Rename(path, path+".old"), os.WriteFile(path, nil, 0o600)) },
+	} {
+		f, err := os.Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		if err := then(); err != nil {
+			t.Fatal(err)
+		}
+		if err := lock(f, path, unix.LOCK_EX); err != errMoved {
+			t.Errorf("got %v", err)
+		}
+	}
+}
+
 // The lock goes with the file through a rewrite: at no moment can another process have it.
 func TestInUseWhileRewritten(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")

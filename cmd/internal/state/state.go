@@ -96,7 +96,7 @@ type Store struct {
 	notice string
 	// compactAfter is when Commit may try to compact again, after it could not.
 	compactAfter time.Time
-	dead   atomic.Pointer[error] // why the file can't be used any more
+	dead         atomic.Pointer[error] // why the file can't be used any more
 }
 
 // Open opens the state at path, and makes file and directory (0750) if there are none. It returns at once with
