@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"banset/cmd/internal/mirror"
@@ -228,20 +229,24 @@ func (c *court) hit(log string, h policy.Hit) {
 	switch v.Kind {
 	case judge.Banned:
 		s.banned++
-		c.log.Info(fmt.Sprintf("[%s] Ban %s %s (%s%s)", v.Policy, host, mirror.Until(v.Ban), failures(v.Failures), step))
+		c.log.Info(fmt.Sprintf("[%s] Ban %s %s (%s%s)", v.Policy, host, mirror.Until(v.Ban), plural(v.Failures, "failure"), step))
 	case judge.Moved:
 		s.banned++
-		c.log.Info(fmt.Sprintf("[%s] Ban %s now %s (%s%s)", v.Policy, host, mirror.Until(v.Ban), failures(v.Failures), step))
+		c.log.Info(fmt.Sprintf("[%s] Ban %s now %s (%s%s)", v.Policy, host, mirror.Until(v.Ban), plural(v.Failures, "failure"), step))
 	case judge.Again:
 		c.log.Info(fmt.Sprintf("[%s] %s already banned %s by %s", v.Policy, host, mirror.Until(v.Ban), mirror.Label(v.Ban)))
 	}
 }
 
-func failures(n int) string {
+// plural is a number with its noun.
+func plural(n int, noun string) string {
 	if n == 1 {
-		return "1 failure"
+		return "1 " + noun
 	}
-	return strconv.Itoa(n) + " failures"
+	if stem, ok := strings.CutSuffix(noun, "y"); ok {
+		return strconv.Itoa(n) + " " + stem + "ies"
+	}
+	return strconv.Itoa(n) + " " + noun + "s"
 }
 
 // fieldsText is the named groups of a hit for a log line. Their text is an attacker's: quoted, and cut.

@@ -274,13 +274,12 @@ func (d *daemon) wakeKernel() {
 }
 
 func (d *daemon) announce() {
-	waiting := 0
 	_, waits := d.logs.status()
-	waiting = len(waits)
+	waiting := len(waits)
 	var bans int
 	d.court.do(context.Background(), func(j *judge.Judge) { bans = j.Book().Len() })
-	d.log.Info(fmt.Sprintf("ready: %d policies (%d wait for a log), %d bans in table inet %s; configuration: %s",
-		len(d.logs.policies), waiting, bans, d.keeper.Config().Table, d.options.Config))
+	d.log.Info(fmt.Sprintf("ready: %s (waiting for a log: %d), %s in table inet %s; configuration: %s",
+		plural(len(d.logs.policies), "policy"), waiting, plural(bans, "ban"), d.keeper.Config().Table, d.options.Config))
 	d.notify(sdnotify.Ready)
 	if d.options.Ready != nil {
 		d.options.Ready()
@@ -354,7 +353,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err := d.tasks.start(ctx, d.logs); err != nil {
 		return err
 	}
-	d.log.Info(fmt.Sprintf("reloaded: %d policies, %d bans lifted", len(d.logs.policies), len(lifted)))
+	d.log.Info(fmt.Sprintf("reloaded: %s, %s lifted", plural(len(d.logs.policies), "policy"), plural(len(lifted), "ban")))
 	return nil
 }
 

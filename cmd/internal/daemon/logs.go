@@ -26,8 +26,7 @@ type logs struct {
 	court    *court
 	log      *slog.Logger
 	policies []*config.Policy
-	source   source.Source
-	ready    chan struct{}
+	source   *follow.Follower
 
 	mu      sync.Mutex
 	readers map[string]*reader // by the log's names
@@ -47,7 +46,7 @@ type reader struct {
 }
 
 func newLogs(c *court, log *slog.Logger, policies []*config.Policy, from []source.Position, since time.Time) *logs {
-	l := &logs{court: c, log: log, ready: make(chan struct{}), readers: make(map[string]*reader)}
+	l := &logs{court: c, log: log, readers: make(map[string]*reader)}
 	var patterns []string
 	for _, p := range policies {
 		if p.Enabled && len(p.LogPath) > 0 {
@@ -56,12 +55,11 @@ func newLogs(c *court, log *slog.Logger, policies []*config.Policy, from []sourc
 		}
 	}
 	l.source = follow.New(patterns, follow.Options{From: from, Since: since, Logger: log})
-	close(l.ready)
 	return l
 }
 
 func (l *logs) String() string         { return "logs" }
-func (l *logs) Ready() <-chan struct{} { return l.ready }
+func (l *logs) Ready() <-chan struct{} { return l.source.Looked() }
 
 // Run follows the logs until ctx ends, and returns when the court has heard all that was found.
 func (l *logs) Run(ctx context.Context) error {

@@ -55,6 +55,7 @@ type Follower struct {
 
 	watch  *watcher
 	rescan chan struct{}
+	looked chan struct{} // closed by the first scan
 
 	mu      sync.Mutex
 	from    []source.Position // not taken by a chain yet
@@ -75,7 +76,7 @@ func New(patterns []string, opts Options) *Follower {
 		opts.Poll = 5 * time.Second
 	}
 	f := &Follower{
-		opts: opts, log: opts.Logger, from: slices.Clone(opts.From), rescan: make(chan struct{}, 1),
+		opts: opts, log: opts.Logger, from: slices.Clone(opts.From), rescan: make(chan struct{}, 1), looked: make(chan struct{}),
 		files: map[fileID]*file{}, byPath: map[string]*file{}, chains: map[string]*chain{}, trouble: map[string]error{},
 	}
 	if f.log == nil {
@@ -127,6 +128,9 @@ func (f *Follower) Run(ctx context.Context, h source.Handler) error {
 	}
 	return err
 }
+
+// Looked is closed when Run has looked once for every configured log: from then on Status tells which are there.
+func (f *Follower) Looked() <-chan struct{} { return f.looked }
 
 // ringNames makes the overseer look again.
 func (f *Follower) ringNames() { ring(f.rescan) }

@@ -23,6 +23,7 @@ func (f *Follower) oversee(ctx context.Context, g *errgroup.Group, h source.Hand
 		g.Go(func() error { defer cancel(); return c.run(cctx, h) })
 	}
 	f.scan(start, true)
+	close(f.looked)
 	timer := time.NewTimer(f.pause())
 	defer timer.Stop()
 	for {
