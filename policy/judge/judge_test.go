@@ -209,13 +209,20 @@ func TestMemory(t *testing.T) {
 	p.BanTime = []time.Duration{time.Minute, time.Hour}
 	store := map[Part]map[string][]byte{Windows: {}, Ladder: {}, Skews: {}}
 	save := func(j *Judge) {
-		j.Changed(func(p Part, k, v []byte) {
-			if v == nil {
-				delete(store[p], string(k))
+		// As the daemon does: first all of it, then the store.
+		type change struct {
+			part Part
+			k, v []byte
+		}
+		var changes []change
+		j.Changed(func(p Part, k, v []byte) { changes = append(changes, change{p, k, v}) })
+		for _, c := range changes {
+			if c.v == nil {
+				delete(store[c.part], string(c.k))
 			} else {
-				store[p][string(k)] = v
+				store[c.part][string(c.k)] = c.v
 			}
-		})
+		}
 	}
 	restart := func(old *Judge) *Judge {
 		t.Helper()
@@ -232,8 +239,9 @@ func TestMemory(t *testing.T) {
 		return j
 	}
 	one, other := newJudge(p), newJudge(p)
-	for i := range 40 {
-		h := hit(p.Name, "192.0.2.1", t0.Add(time.Duration(i)*40*time.Second))
+	hosts := []string{"192.0.2.1", "192.0.2.2", "2001:db8:5::1"}
+	for i := range 120 {
+		h := hit(p.Name, hosts[i%3], t0.Add(time.Duration(i/3)*40*time.Second))
 		h.Arrived = h.Stamp.Add(2 * time.Hour) // a zone off
 		one.Book().EndOver(h.Arrived)
 		other.Book().EndOver(h.Arrived)

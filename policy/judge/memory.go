@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -18,7 +19,7 @@ const (
 // Changed yields what changed since the last call, as bytes for a store; a nil value says that the key is gone. The
 // bytes are the receiver's to keep.
 func (j *Judge) Changed(yield func(p Part, key, value []byte)) {
-	j.windows.Changed(func(key, value []byte) { yield(Windows, key, value) })
+	j.windows.Changed(func(key, value []byte) { yield(Windows, bytes.Clone(key), bytes.Clone(value)) })
 	for k := range j.ladder.changed {
 		if r, ok := j.ladder.rungs[k]; ok {
 			yield(Ladder, k.encode(), r.encode())
