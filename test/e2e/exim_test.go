@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"banset/nft/nfttest"
+	"banset/test/e2e/program"
 )
 
 // eximConfig is a mail server that offers AUTH to everybody and lets nobody in.
@@ -68,7 +69,7 @@ func (h *host) startExim(path string) {
 	}
 	defer out.Close()
 	cmd.Stdout, cmd.Stderr = out, out
-	if err := spawn(cmd); err != nil {
+	if err := program.Spawn(cmd); err != nil {
 		h.t.Fatal(err)
 	}
 	h.t.Cleanup(func() {

@@ -10,7 +10,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,52 +17,10 @@ import (
 	"time"
 
 	"banset/nft/nfttest"
+	"banset/test/e2e/program"
 )
 
 func TestMain(m *testing.M) { nfttest.Main(m) }
-
-// build builds the program under test, once, and returns its path. It is the path of an open file that has no name
-// any more, so that nothing is left when the tests end.
-var build = sync.OnceValues(func() (string, error) {
-	dir, err := os.MkdirTemp("", "banset-e2e-")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	path := filepath.Join(dir, "banset")
-	if out, err := exec.Command("go", "build", "-o", path, "banset/cmd/banset").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("go build: %w\n%s", err, out)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	// The file is never closed by hand, and must not be by the garbage collector.
-	keep = file
-	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), nil
-})
-
-var keep *os.File
-
-// spawn starts a program that dies with this one. The kernel sends that signal when the thread that started the
-// program ends, so one thread that never ends starts them all.
-func spawn(cmd *exec.Cmd) error {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	done := make(chan error)
-	spawner() <- func() { done <- cmd.Start() }
-	return <-done
-}
-
-var spawner = sync.OnceValue(func() chan<- func() {
-	work := make(chan func())
-	go func() {
-		runtime.LockOSThread()
-		for f := range work {
-			f()
-		}
-	}()
-	return work
-})
 
 // patience bounds every wait for an event, so that a bug ends a test instead of hanging it.
 const patience = 30 * time.Second
@@ -85,7 +42,7 @@ type host struct {
 // newHost makes the host and its neighbour, with an empty kernel and no daemon. more is added to the configuration.
 func newHost(t *testing.T) *host {
 	t.Helper()
-	binary, err := build()
+	binary, err := program.Build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +138,7 @@ func (h *host) startOnly() {
 	h.mu.Lock()
 	h.log.Reset()
 	h.mu.Unlock()
-	if err := spawn(cmd); err != nil {
+	if err := program.Spawn(cmd); err != nil {
 		h.t.Fatal(err)
 	}
 	h.cmd, h.exited = cmd, make(chan struct{})

@@ -1,0 +1,55 @@
+// Package program builds the program for the tests that drive it, and starts it so that it never outlives them.
+package program
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+)
+
+// Build builds the program under test, once, and returns its path. It is the path of an open file that has no name
+// any more, so that nothing is left when the tests end.
+var Build = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "banset-test-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, "banset")
+	if out, err := exec.Command("go", "build", "-o", path, "banset/cmd/banset").CombinedOutput(); err != nil {
+		return "", fmt.Errorf("go build: %w\n%s", err, out)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	// The file is never closed by hand, and must not be by the garbage collector.
+	keep = file
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), nil
+})
+
+var keep *os.File
+
+// Spawn starts a program that dies with this one. The kernel sends that signal when the thread that started the
+// program ends, so one thread that never ends starts them all.
+func Spawn(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	done := make(chan error)
+	spawner() <- func() { done <- cmd.Start() }
+	return <-done
+}
+
+var spawner = sync.OnceValue(func() chan<- func() {
+	work := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for f := range work {
+			f()
+		}
+	}()
+	return work
+})
