@@ -16,25 +16,30 @@ import (
 type applier struct {
 	last  map[key]int // the last change of each host
 	order []int       // changes of one transaction
+	hosts []int       // those of order that are hosts
 	full  [sets]bool  // sets that were found full
 	left  int         // elements that found no room
-	// known are the ranges of this transaction that are in the kernel just so, and must be deleted before anything
-	// else.
+	// known tells of each change of this transaction whether its host or range is in the kernel, and must be deleted
+	// before anything else.
 	known []bool
 }
 
 // maxTries is how often a transaction is tried when an element ended, or somebody changed a range, under our hands.
 const maxTries = 8
 
+// maxElements is the most changes of one transaction. As soon as anybody on the machine listens, in whatever network
+// namespace, the kernel makes an event of 7 KiB for each element added and each deleted, and keeps all of them until
+// the commit ends: 100,000 replacements took 2 GiB and six seconds.
+const maxElements = 10_000
+
 // Apply puts elements into their sets and takes others out. It does not matter whether an element is there, whether it
 // has just ended, or what timeout and comment it had: after a nil return the set holds what the changes say. Of several
 // changes to one host or range the last one counts.
 //
-// Changes whose elements fit 8 MiB are one transaction: at least 10,000 hosts with comments of any length. More are
-// split, as they are where the socket's buffer is capped (a user namespace: net.core.wmem_max, some 2,000 hosts by
-// default). In one transaction packets find the elements as they were or as they are to be, nothing in between; but
-// while ranges replace each other, the kernel's tree (6.18) lets a packet through now and then: about one in a thousand
-// replacements under fire.
+// Up to 10,000 changes are one transaction. More are split, as they are where the socket's buffer is capped (a user
+// namespace: net.core.wmem_max, some 3,000 hosts by default). In one transaction packets find the elements as they were
+// or as they are to be, nothing in between; but while ranges replace each other, the kernel's tree (6.18) lets a packet
+// through now and then: about one in a thousand replacements under fire.
 //
 // A transaction never fails halfway. ErrMissing: the table is not there. ErrFull: all that fits is in, the rest is
 // not. ErrOverlap: a range overlaps another one that the changes don't delete; ranges that replace each other belong
@@ -62,7 +67,7 @@ func (k *Keeper) applyAll(ctx context.Context, changes []Change) error {
 		total += changes[i].cost()
 	}
 	room := k.command.limit - k.slack()
-	if total <= room {
+	if total <= room && len(changes) <= maxElements {
 		order := k.apply.order[:0]
 		for i := range changes {
 			order = append(order, i)
@@ -94,7 +99,7 @@ func (k *Keeper) applyAll(ctx context.Context, changes []Change) error {
 			if changes[i].Set.Ranges() {
 				continue
 			}
-			if size += changes[i].cost(); size > room && len(order) > 0 {
+			if size += changes[i].cost(); len(order) > 0 && (size > room || len(order) == maxElements) {
 				break
 			}
 			order = append(order, i)
@@ -109,9 +114,9 @@ func (k *Keeper) applyAll(ctx context.Context, changes []Change) error {
 
 // cost is the most bytes that the change takes in a transaction.
 func (c *Change) cost() int {
-	n := 2 * c.Set.keySize()
+	n := c.Set.keySize()
 	if c.Set.Ranges() {
-		n += 2 * (c.Set.keySize() + 8)
+		n += c.Set.keySize() + 8
 	}
 	if !c.Delete {
 		n += c.Element.size()
@@ -133,7 +138,7 @@ func clusters(changes []Change, ranges []int, room int) int {
 		if c.Set != set || !end.IsValid() || end.Less(c.Last) {
 			set, end = c.Set, c.Last
 		}
-		if size += c.cost(); size > room && cut > 0 {
+		if size += c.cost(); cut > 0 && (size > room || n >= maxElements) {
 			return cut
 		}
 	}
@@ -148,8 +153,11 @@ func (k *Keeper) applyWindow(ctx context.Context, changes []Change, order []int)
 			return err
 		}
 		order = k.lastOnly(changes, order)
-		if err = k.compose(ctx, changes, order); err != nil || k.batch.n <= 2 {
+		if err = k.compose(ctx, changes, order); err != nil {
 			return err
+		}
+		if k.batch.n == 2 { // its begin and its end
+			return k.mustHave(ctx, changes[order[0]].Set)
 		}
 		err = k.command.transact(&k.batch)
 		if err == nil {
@@ -186,6 +194,15 @@ func (k *Keeper) applyWindow(ctx context.Context, changes []Change, order []int)
 		return k.explain(err)
 	}
 	return nil
+}
+
+// mustHave is ErrMissing if the set is not there. What is missing reads as empty, so deletions don't find out.
+func (k *Keeper) mustHave(ctx context.Context, s Set) error {
+	t, err := k.readSet(ctx, s)
+	if err == nil && !t.found {
+		err = ErrMissing
+	}
+	return err
 }
 
 // pause waits for d, or for the end of ctx, whose error it then returns.
@@ -238,10 +255,10 @@ func (k *Keeper) lastOnly(changes []Change, order []int) []int {
 
 // compose writes the transaction for the changes that order lists.
 //
-// Hosts are added bare, deleted, and added as they shall be: deleting what is not there would fail the transaction, and
-// adding what is there would change neither comment nor, on older kernels, timeout. Bare elements have no timeout, so
-// none can end within the transaction. Ranges can't be had that way, as a bare one may overlap what is there: each is
-// looked up, and deleted if it is there just so. All deletions come first, so that what replaces them finds room.
+// Adding what is there would change neither comment nor, on older kernels, timeout; deleting what is not there fails
+// the transaction. So each is looked up, deleted if it is there, and added if it is to be. What changes between the
+// look and the transaction fails it, and it is tried again. All deletions come first, so that what replaces them finds
+// room.
 func (k *Keeper) compose(ctx context.Context, changes []Change, order []int) error {
 	if err := k.lookUp(ctx, changes, order); err != nil {
 		return err
@@ -259,21 +276,13 @@ func (k *Keeper) compose(ctx context.Context, changes []Change, order []int) err
 		l.close()
 	}
 	const add, del, create = unix.NFT_MSG_NEWSETELEM, unix.NFT_MSG_DELSETELEM, unix.NLM_F_CREATE
-	over := func(_ int, c *Change) bool { return c.over() }
-	stays := func(_ int, c *Change) bool { return !c.over() }
-	known := func(n int, _ *Change) bool { return a.known[n] }
 	for _, s := range Sets {
-		if s.Ranges() {
-			each(s, del, 0, known, b.bare)
-			continue
-		}
-		each(s, add, create, over, b.bare)
-		each(s, del, 0, over, b.bare)
+		each(s, del, 0, func(n int, _ *Change) bool { return a.known[n] }, b.bare)
 	}
 	for _, s := range Sets {
 		if !s.Ranges() {
-			each(s, add, create, stays, b.bare)
-			each(s, del, 0, stays, b.bare)
+			each(s, add, create|unix.NLM_F_EXCL, func(_ int, c *Change) bool { return !c.over() }, b.element)
+			continue
 		}
 		// Once a range without an end is there, the kernel refuses what overlaps it; the other way round it does not.
 		each(s, add, create, func(_ int, c *Change) bool { return !c.over() && c.endless() }, b.element)
@@ -286,20 +295,30 @@ func (k *Keeper) compose(ctx context.Context, changes []Change, order []int) err
 // lookUp fills known.
 func (k *Keeper) lookUp(ctx context.Context, changes []Change, order []int) error {
 	known := k.apply.known[:0]
+	hosts := k.apply.hosts[:0]
 	var open [sets]bool
-	for _, i := range order {
-		c, there := &changes[i], false
-		if c.Set.Ranges() {
-			open[c.Set] = open[c.Set] || c.endless() && !c.over()
-			is, found, err := k.lookup(ctx, c.Set, c.First)
-			if err != nil {
-				return err
-			}
-			there = found && is.First == c.First && is.Last == c.Last
+	for n, i := range order {
+		c := &changes[i]
+		known = append(known, false)
+		if !c.Set.Ranges() {
+			hosts = append(hosts, n)
+			continue
 		}
-		known = append(known, there)
+		open[c.Set] = open[c.Set] || c.endless() && !c.over()
+		is, found, err := k.lookup(ctx, c.Set, c.First)
+		if err != nil {
+			return err
+		}
+		known[n] = found && is.First == c.First && is.Last == c.Last
 	}
-	k.apply.known = known
+	k.apply.known, k.apply.hosts = known, hosts
+	for len(hosts) > 0 {
+		some := hosts[:min(len(hosts), maxAsk)]
+		if err := k.lookUpHosts(ctx, changes, order, some); err != nil {
+			return err
+		}
+		hosts = hosts[len(some):]
+	}
 	for _, s := range Sets {
 		if open[s] {
 			if err := k.overlaps(ctx, s, changes, order); err != nil {
@@ -308,6 +327,28 @@ func (k *Keeper) lookUp(ctx context.Context, changes []Change, order []int) erro
 		}
 	}
 	return nil
+}
+
+// lookUpHosts fills known for some hosts, asking for all of them at once.
+func (k *Keeper) lookUpHosts(ctx context.Context, changes []Change, order, some []int) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	k.queryMu.Lock()
+	defer k.queryMu.Unlock()
+	w := &k.request
+	w.reset()
+	for _, n := range some {
+		e := &changes[order[n]].Element
+		m := w.nft(unix.NFT_MSG_GETSETELEM, 0)
+		w.str(unix.NFTA_SET_ELEM_LIST_TABLE, k.config.Table)
+		w.str(unix.NFTA_SET_ELEM_LIST_SET, e.Set.String())
+		l := w.nest(unix.NFTA_SET_ELEM_LIST_ELEMENTS)
+		w.bare(e)
+		w.endNest(l)
+		w.end(m)
+	}
+	return k.query.askAll(w, func(i int, there bool) { k.apply.known[some[i]] = there })
 }
 
 // overlaps does what the kernel does not: it refuses a range up to the top of the address space, which is told without
@@ -360,7 +401,9 @@ func (k *Keeper) halves(ctx context.Context, changes []Change, order []int) erro
 // room.
 func (k *Keeper) crowded(ctx context.Context, changes []Change, order []int) error {
 	if len(order) == 1 {
-		return k.crowdedOne(ctx, &changes[order[0]])
+		k.apply.full[changes[order[0]].Set] = true
+		k.apply.left++
+		return nil
 	}
 	over := make([]int, 0, len(order))
 	var stay []int
@@ -400,28 +443,4 @@ func (k *Keeper) crowded(ctx context.Context, changes []Change, order []int) err
 		return k.applyWindow(ctx, changes, fits)
 	}
 	return k.halves(ctx, changes, fits)
-}
-
-func (k *Keeper) crowdedOne(ctx context.Context, c *Change) error {
-	if !c.over() {
-		k.apply.full[c.Set] = true
-		k.apply.left++
-		return nil
-	}
-	// There was no room even for the bare element that makes a deletion safe. Without it a missing one is an error.
-	_, found, err := k.lookup(ctx, c.Set, c.First)
-	if err != nil || !found {
-		return err
-	}
-	b := &k.batch
-	b.begin()
-	l := b.list(k.config.Table, c.Set, unix.NFT_MSG_DELSETELEM, 0)
-	l.room()
-	b.bare(&c.Element)
-	l.close()
-	b.finish()
-	if err := k.command.transact(b); err != nil && !isErrno(err, unix.ENOENT) {
-		return k.explain(err)
-	}
-	return nil
 }

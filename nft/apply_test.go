@@ -219,7 +219,7 @@ func TestApplyRanges(t *testing.T) {
 
 func TestApplyRangesThatEnded(t *testing.T) {
 	k := ready(t)
-	for _, next := range []string{"10.0.0.0/8", "10.0.0.0/7", "10.0.0.0/9", "10.64.0.0/10", "8.0.0.0/5", "10.255.255.255-11.0.0.7"} {
+	for _, next := range []string{"10.0.0.0/8", "10.0.0.0/7", "10.0.0.0/9", "10.64.0.0/10", "8.0.0.0/5", "10.64.0.0-10.255.255.255", "10.255.255.255-11.0.0.7"} {
 		apply(t, k, add("10.0.0.0/8", time.Millisecond))
 		gone(t, k, Net4, "10.0.0.0")
 		apply(t, k, add(next, time.Hour))
@@ -583,7 +583,6 @@ func TestElementSizes(t *testing.T) {
 				t.Errorf("%v with a comment of %d bytes: %d bytes, size says %d", e, len(comment), got, most)
 			}
 			c := Change{Element: e}
-			w.bare(&e)
 			w.bare(&e)
 			if got, most := len(w.b), c.cost(); got > most || got < most-8 {
 				t.Errorf("%v: %d bytes, cost says %d", e, got, most)

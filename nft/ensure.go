@@ -120,10 +120,10 @@ func (k *Keeper) hint(err error) error {
 	return err
 }
 
-// Replace makes the table anew with these elements in it, whatever was there. Table, rules and the first elements (as
-// many as fit 8 MiB: some 80,000, or what a capped socket buffer takes) come in one transaction, so that there is no
-// moment without protection; the rest follows in as few as can be. Elements of a set beyond Config.Size are left out,
-// and the error is then ErrFull. The elements are read once, and not kept.
+// Replace makes the table anew with these elements in it, whatever was there. Table, rules and the first 10,000 elements
+// (or what a capped socket buffer takes) come in one transaction, so that there is no moment without protection; the
+// rest follows, as many at a time. Elements of a set beyond Config.Size are left out, and the error is then ErrFull.
+// The elements are read once, and not kept.
 func (k *Keeper) Replace(ctx context.Context, elements iter.Seq[Element]) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -144,7 +144,7 @@ func (k *Keeper) replace(ctx context.Context, elements iter.Seq[Element]) error 
 		piles[s] = k.piles[s].list(k.config.Table, s, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
 	}
 	var counts [sets]uint32
-	room, size, left := k.command.limit-len(b.b)-k.slack(), 0, 0
+	room, size, count, left := k.command.limit-len(b.b)-k.slack(), 0, 0, 0
 	flush := func() error {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -159,7 +159,7 @@ func (k *Keeper) replace(ctx context.Context, elements iter.Seq[Element]) error 
 			return k.explain(err)
 		}
 		b.begin()
-		room, size = k.command.limit-k.slack(), 0
+		room, size, count = k.command.limit-k.slack(), 0, 0
 		return nil
 	}
 	for e := range elements {
@@ -176,12 +176,12 @@ func (k *Keeper) replace(ctx context.Context, elements iter.Seq[Element]) error 
 		}
 		counts[e.Set]++
 		n := e.size()
-		if size+n > room {
+		if size+n > room || count == maxElements {
 			if err := flush(); err != nil {
 				return err
 			}
 		}
-		size += n
+		size, count = size+n, count+1
 		piles[e.Set].room()
 		k.piles[e.Set].element(&e)
 	}

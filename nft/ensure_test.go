@@ -74,6 +74,8 @@ func TestRulesets(t *testing.T) {
 // genID is the number of the ruleset's generation: how many transactions there were.
 func genID(t *testing.T, k *Keeper) uint32 {
 	t.Helper()
+	k.queryMu.Lock() // a watch may look something up
+	defer k.queryMu.Unlock()
 	var id uint32
 	var w wire
 	w.end(w.nft(unix.NFT_MSG_GETGEN, 0))

@@ -22,10 +22,7 @@ func (k *Keeper) Get(ctx context.Context, s Set, a netip.Addr) (Element, bool, e
 	}
 	e, found, err := k.lookup(ctx, s, a)
 	if err == nil && !found {
-		var t setState
-		if t, err = k.readSet(ctx, s); err == nil && !t.found {
-			err = ErrMissing
-		}
+		err = k.mustHave(ctx, s)
 	}
 	return e, found, k.fail(fmt.Sprintf("look up %v in set %v", a, s), err)
 }

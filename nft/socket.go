@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// maxTransaction is the most bytes of one transaction, where the socket lets us send as many.
-	maxTransaction = 8 << 20
+	// maxTransaction is the most bytes of one transaction, where the socket lets us send as many: maxElements of any size.
+	maxTransaction = 4 << 20
 	// receiveSize is the size of our receive buffer. A dump is quadratic in the number of reads, and the kernel fills
 	// up to 32 KiB at a time once it has seen a reader with room for that.
 	receiveSize = 64 << 10
@@ -121,7 +121,7 @@ func (s *socket) send(b []byte) error {
 	if cerr := s.raw.Control(func(fd uintptr) {
 		for {
 			// The nfnetlink lock may make this wait for somebody else's transaction, never for a queue.
-			err = unix.Sendto(int(fd), b, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+			_, err = unix.Write(int(fd), b) // without an address it is the kernel's
 			if err != unix.EINTR {
 				return
 			}
@@ -159,13 +159,14 @@ func (s *socket) receive() ([]byte, error) {
 	return s.buf[:n], nil
 }
 
-// recv reads one datagram without waiting. One that does not fit is an error, as it is lost.
+// recv reads one datagram without waiting; the socket is a non-blocking one. One that fills b may have been cut, which
+// is an error.
 func recv(fd int, b []byte) (int, error) {
-	n, _, flags, _, err := unix.RecvmsgBuffers(fd, [][]byte{b}, nil, unix.MSG_DONTWAIT)
+	n, err := unix.Read(fd, b)
 	if err != nil {
 		return 0, err
 	}
-	if flags&unix.MSG_TRUNC != 0 {
+	if n == len(b) {
 		return 0, unix.EMSGSIZE
 	}
 	return n, nil
@@ -249,10 +250,8 @@ func (s *socket) ask(ctx context.Context, w *wire, dump bool, f func(header, []b
 			case h.Type == unix.NLMSG_ERROR:
 				return ackError(h, p, 0)
 			case h.Type == unix.NLMSG_DONE:
-				if len(p) >= 4 {
-					if n := int32(binary.NativeEndian.Uint32(p)); n < 0 {
-						return &kernelError{errno: unix.Errno(-n)}
-					}
+				if n := errnoOf(p); n != 0 {
+					return &kernelError{errno: n}
 				}
 				return nil
 			}
@@ -263,19 +262,60 @@ func (s *socket) ask(ctx context.Context, w *wire, dump bool, f func(header, []b
 	}
 }
 
+// maxAsk is how many requests askAll takes. Their answers must fit the queue, where it is capped too.
+const maxAsk = 32
+
+// askAll sends several requests for one thing each, and tells f which of them is there, by its number from 0.
+func (s *socket) askAll(w *wire, f func(i int, there bool)) error {
+	n := w.n
+	first := s.next(n)
+	w.number(first, -1)
+	if err := s.send(w.b); err != nil {
+		return s.reopen(fmt.Errorf("send to nftables: %w", err))
+	}
+	var failed error
+	for answers := 0; answers < n; {
+		p, err := s.receive()
+		if err != nil {
+			return s.reopen(fmt.Errorf("%w: %w", errLost, err))
+		}
+		for h, p := range messages(p) {
+			i := h.Seq - first
+			if i >= uint32(n) {
+				continue
+			}
+			answers++
+			switch {
+			case h.Type != unix.NLMSG_ERROR:
+				f(int(i), true)
+			case errnoOf(p) == unix.ENOENT:
+				f(int(i), false)
+			case failed == nil:
+				failed = ackError(h, p, int(i))
+			}
+		}
+	}
+	return failed
+}
+
 // ackError reads an acknowledgement: nil when all went well.
 func ackError(h header, p []byte, index int) error {
-	if len(p) < 4 {
-		return &kernelError{errno: unix.EBADMSG, index: index}
-	}
-	n := int32(binary.NativeEndian.Uint32(p))
+	n := errnoOf(p)
 	if n == 0 {
 		return nil
 	}
-	e := &kernelError{errno: unix.Errno(-n), index: index}
+	e := &kernelError{errno: n, index: index}
 	// With NETLINK_CAP_ACK only the header of our message is repeated, and then come the kernel's remarks.
 	if h.Flags&unix.NLM_F_ACK_TLVS != 0 && len(p) > 4+headerLen {
 		e.text = clean(getString(attr(p[4+headerLen:], unix.NLMSGERR_ATTR_MSG)))
 	}
 	return e
+}
+
+// errnoOf is the error number that an acknowledgement, or the end of a dump, begins with.
+func errnoOf(p []byte) unix.Errno {
+	if len(p) < 4 {
+		return unix.EBADMSG
+	}
+	return unix.Errno(-int32(binary.NativeEndian.Uint32(p)))
 }

@@ -139,6 +139,10 @@ func TestWatchTellsOneTransaction(t *testing.T) {
 	// Another Keeper is somebody else.
 	other := another(t)
 	apply(t, other, many(2000, host4)...)
+	if n := len((<-transactions).Events); n != 2000 {
+		t.Errorf("%d events of 2000 new hosts", n)
+	}
+	apply(t, other, many(2000, host4)...)
 	x := <-transactions
 	added, deleted := 0, 0
 	for _, e := range x.Events {
@@ -149,7 +153,7 @@ func TestWatchTellsOneTransaction(t *testing.T) {
 			deleted++
 		}
 	}
-	if x.Own || x.Lost || added != 4000 || deleted != 2000 { // bare, deleted, whole
+	if x.Own || x.Lost || added != 2000 || deleted != 2000 {
 		t.Errorf("own %v, lost %v, %d added, %d deleted", x.Own, x.Lost, added, deleted)
 	}
 }

@@ -13,7 +13,7 @@ import (
 
 // packages names the Debian package of each program that tests run.
 var packages = map[string]string{
-	"nft": "nftables", "ip": "iproute2", "conntrack": "conntrack", "tcpdump": "tcpdump", "setpriv": "util-linux",
+	"nft": "nftables", "ip": "iproute2", "conntrack": "conntrack", "tcpdump": "tcpdump", "unshare": "util-linux",
 }
 
 // Command prepares a program to run in the test's namespace. If the program is missing, the test fails and says
@@ -70,13 +70,14 @@ func Clean(t testing.TB) {
 	t.Cleanup(func() { Flush(t) })
 }
 
-// Flush empties the namespace of all nftables rules in one transaction, as `nft flush ruleset` does.
+// Flush empties the namespace of all nftables rules in one transaction, as `nft flush ruleset` does, and returns at once.
 func Flush(t testing.TB) {
 	t.Helper()
-	c, err := nftables.New()
+	c, err := nftables.New(nftables.AsLasting())
 	if err == nil {
 		c.FlushRuleset()
 		err = c.Flush()
+		go c.CloseLasting() // which waits until the kernel has freed all of it
 	}
 	if err != nil {
 		t.Errorf("flush the namespace's ruleset: %v", err)
