@@ -36,7 +36,7 @@ func part(name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// callAs becomes another user ("uid gid group..."), makes a call for each op and prints what came of it,
+// callAs becomes another user ("uid gid group...", nothing: stays who it is), makes a call for each op and prints what came of it,
 // a line each.
 func callAs(who, path string, ops []string) {
 	var ids []int
@@ -47,10 +47,12 @@ func callAs(who, path string, ops []string) {
 		}
 		ids = append(ids, n)
 	}
-	// For all threads, unlike x/sys's.
-	for _, err := range []error{syscall.Setgroups(ids[2:]), syscall.Setgid(ids[1]), syscall.Setuid(ids[0])} {
-		if err != nil {
-			panic(err)
+	if len(ids) > 0 {
+		// For all threads, unlike x/sys's.
+		for _, err := range []error{syscall.Setgroups(ids[2:]), syscall.Setgid(ids[1]), syscall.Setuid(ids[0])} {
+			if err != nil {
+				panic(err)
+			}
 		}
 	}
 	for _, op := range ops {

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -8,17 +9,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// Every operation, asked for by several users over a real socket.
+// Every operation, asked for by several users over a real socket. Only root can become others; everybody is himself.
 func TestRights(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can become several users")
-	}
-	const group = 4711
 	path := socketAt(t)
 	serve(t, path, echo)
-	if err := os.Lchown(path, -1, group); err != nil { // as an administrator may
-		t.Fatal(err)
-	}
 	const (
 		stranger = "65534 65534"
 		outside  = "denied: permission denied: you must be root, or in the group of the socket"
@@ -28,6 +22,7 @@ func TestRights(t *testing.T) {
 		mode        os.FileMode
 		look, touch string // the answer to operations that read, and to the others; %s is the operation
 	}{
+		{"", 0o660, `{"text":"%s"}`, `{"text":"%s"}`}, // who the daemon is
 		{"0 0", 0o660, `{"text":"%s"}`, `{"text":"%s"}`},
 		{"0 65534", 0o660, `{"text":"%s"}`, `{"text":"%s"}`},
 		{"65534 4711", 0o660, `{"text":"%s"}`, "denied: permission denied: only root may %s"},
@@ -36,8 +31,13 @@ func TestRights(t *testing.T) {
 		{"65534 0 1", 0o660, "no connection", "no connection"},
 		{stranger, 0o666, outside, outside},
 	}
+	if os.Getuid() != 0 {
+		tests = tests[:1]
+	} else if err := os.Lchown(path, -1, 4711); err != nil { // as an administrator may
+		t.Fatal(err)
+	}
 	for _, tt := range tests {
-		t.Run(strings.ReplaceAll(tt.who, " ", ","), func(t *testing.T) {
+		t.Run("as "+strings.ReplaceAll(tt.who, " ", ","), func(t *testing.T) {
 			if err := os.Chmod(path, tt.mode); err != nil {
 				t.Fatal(err)
 			}
@@ -62,18 +62,30 @@ func TestRights(t *testing.T) {
 	}
 }
 
-// The daemon's own user may do everything, root or not.
-func TestOwner(t *testing.T) {
+func TestAllow(t *testing.T) {
+	self := uint32(os.Geteuid())
+	const group = 4711
 	for _, tt := range []struct {
-		c    Cred
-		want bool
+		c           Cred
+		groups      []uint32
+		look, touch bool
 	}{
-		{Cred{UID: 0}, true},
-		{Cred{UID: uint32(os.Geteuid())}, true},
-		{Cred{UID: uint32(os.Geteuid()) + 1, GID: 0}, false},
+		{Cred{UID: 0, GID: 1}, nil, true, true},
+		{Cred{UID: self, GID: 1}, nil, true, true},
+		{Cred{UID: self + 1, GID: group}, nil, true, false},
+		{Cred{UID: self + 1, GID: 1}, []uint32{2, group}, true, false},
+		{Cred{UID: self + 1, GID: 1}, []uint32{2, 3}, false, false},
+		{Cred{UID: self + 1, GID: 0}, nil, false, false},
 	} {
-		if got := allow(tt.c, nil, tt.c.GID, OpFlush) == nil; got != tt.want {
-			t.Errorf("%+v: %v", tt.c, got)
+		for op, right := range rights {
+			want := tt.look
+			if right == owner {
+				want = tt.touch
+			}
+			err := allow(tt.c, tt.groups, group, op)
+			if (err == nil) != want || err != nil && !errors.Is(err, errDenied) {
+				t.Errorf("%+v in %v may %s: %v", tt.c, tt.groups, op, err)
+			}
 		}
 	}
 }

@@ -23,12 +23,15 @@ func TestYear(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "state.db")
 	s := mustOpen(t, path)
 	const (
-		days    = 365
 		perDay  = 500 // new hosts
 		alive   = 10  // days until a host is forgotten
-		flood   = 100 // the day of the flood
+		flood   = 20  // the day of the flood
 		bigness = 120 // how many times a usual day it is
 	)
+	days := 365
+	if testing.Short() {
+		days = 60
+	}
 	s.db.NoSync = true // the test is of sizes
 	rnd := rand.New(rand.NewPCG(8, 9))
 	var next uint64

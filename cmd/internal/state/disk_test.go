@@ -18,12 +18,13 @@ import (
 
 // Disks that are full or read-only are tmpfs mounts that only a child sees.
 func TestDisks(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("only root can mount, and become another user")
-	}
-	for _, name := range []string{"full", "frozen", "nobody"} {
+	for name, namespaces := range map[string]uintptr{
+		"full":   syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		"frozen": syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		"nobody": 0,
+	} {
 		t.Run(name, func(t *testing.T) {
-			cmd, in, out := playIn(t, syscall.CLONE_NEWNS, name, t.TempDir())
+			cmd, in, out := playIn(t, namespaces, name, t.TempDir())
 			in.Close()
 			said, _ := io.ReadAll(out)
 			if err := cmd.Wait(); err != nil || string(said) != "fine\n" {
@@ -183,23 +184,22 @@ func frozenDisk(args []string) error {
 // A user without the right is told whose it is; a broken file that can't be moved stays as it is.
 func asNobody(args []string) error {
 	closed, open := filepath.Join(args[0], "closed"), filepath.Join(args[0], "open")
-	for dir, mode := range map[string]fs.FileMode{args[0]: 0o755, filepath.Dir(args[0]): 0o755, closed: 0o700, open: 0o755} {
-		if err := os.MkdirAll(dir, mode); err != nil {
-			return err
-		}
-		if err := os.Chmod(dir, mode); err != nil {
-			return err
-		}
+	if err := errors.Join(os.Mkdir(closed, 0), os.Mkdir(open, 0o755)); err != nil {
+		return err
 	}
 	broken := filepath.Join(open, "broken.db")
 	if err := os.WriteFile(broken, []byte("broken"), 0o600); err != nil {
 		return err
 	}
-	if err := os.Chown(broken, 65534, 65534); err != nil {
+	if err := os.Chmod(open, 0o555); err != nil {
 		return err
 	}
-	if err := errors.Join(syscall.Setgroups(nil), syscall.Setgid(65534), syscall.Setuid(65534)); err != nil {
-		return err
+	defer os.Chmod(open, 0o755) // for who removes it
+	if os.Getuid() == 0 {
+		if err := errors.Join(os.Chmod(args[0], 0o755), os.Chmod(filepath.Dir(args[0]), 0o755),
+			os.Chown(broken, 65534, 65534), syscall.Setgroups(nil), syscall.Setgid(65534), syscall.Setuid(65534)); err != nil {
+			return err
+		}
 	}
 	for path, want := range map[string]string{
 		filepath.Join(closed, "state.db"):    "open state %s: permission denied: run as root, or as the user whom %s belongs to",
