@@ -17,13 +17,18 @@ type clock struct {
 
 // time is when the failure of h happened. A live line counts at its own time, or at its arrival where the two differ
 // by more than the tolerance: the writer's clock or zone is wrong, and the difference is remembered. A line from a
-// backlog counts at its own time put right by that difference, and never later than its arrival.
+// backlog counts at its own time put right by that difference, and no further ahead of its arrival than a live line
+// could: a line that is read again after a crash counts as it did before.
 func (c *clock) time(h policy.Hit) time.Time {
 	if h.Stamp.IsZero() {
 		return h.Arrived
 	}
 	if !h.Live {
-		if t := h.Stamp.Add(c.skew); t.Before(h.Arrived) {
+		ahead := tolerance
+		if c.skew != 0 {
+			ahead = 0 // then live lines count at their arrival
+		}
+		if t := h.Stamp.Add(c.skew); t.Sub(h.Arrived) <= ahead {
 			return t
 		}
 		return h.Arrived

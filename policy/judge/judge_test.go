@@ -172,6 +172,14 @@ func TestTimeRule(t *testing.T) {
 			{stamp: -2 * hour, arrived: 2 * time.Minute, want: -2 * hour},
 		}, 0},
 		{"a backlog from the future counts now", []step{{stamp: hour, arrived: 0, want: 0}}, 0},
+		{"a little ahead, live and read again", []step{
+			{stamp: 20 * time.Second, arrived: 0, live: true, want: 20 * time.Second},
+			{stamp: 20 * time.Second, arrived: 5 * time.Second, want: 20 * time.Second},
+		}, 0},
+		{"ahead after the skew was put right", []step{
+			{stamp: hour, arrived: 0, live: true, want: 0},
+			{stamp: hour + 5*time.Second, arrived: time.Second, want: time.Second},
+		}, -hour},
 		{"a minute is borne", []step{{stamp: -time.Minute, arrived: 0, live: true, want: -time.Minute}}, 0},
 	}
 	for _, tt := range tests {
