@@ -49,10 +49,9 @@ func callAs(who, path string, ops []string) {
 	}
 	if len(ids) > 0 {
 		// For all threads, unlike x/sys's.
-		for _, err := range []error{syscall.Setgroups(ids[2:]), syscall.Setgid(ids[1]), syscall.Setuid(ids[0])} {
-			if err != nil {
-				panic(err)
-			}
+		err := errors.Join(syscall.Setgroups(ids[2:]), syscall.Setgid(ids[1]), syscall.Setuid(ids[0]))
+		if err != nil {
+			panic(err)
 		}
 	}
 	for _, op := range ops {

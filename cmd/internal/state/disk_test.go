@@ -161,10 +161,11 @@ func frozenDisk(args []string) error {
 	if err := unix.Mount("", args[0], "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
 		return err
 	}
+	const advice = "make the file system writable, or set state to a path on another one"
 	for path, want := range map[string]string{
-		path:                               "open state %s: read-only file system: make the file system writable, or set state to a path on another one",
-		filepath.Join(args[0], "new"):      "begin state %s: read-only file system: make the file system writable, or set state to a path on another one",
-		filepath.Join(args[0], "d", "new"): "make the directory of state %s: read-only file system: make the file system writable, or set state to a path on another one",
+		path:                               "open state %s: read-only file system: " + advice,
+		filepath.Join(args[0], "new"):      "begin state %s: read-only file system: " + advice,
+		filepath.Join(args[0], "d", "new"): "make the directory of state %s: read-only file system: " + advice,
 	} {
 		_, err := Open(path, Options{})
 		if want := fmt.Sprintf(want, path); !errors.Is(err, unix.EROFS) || err.Error() != want {
@@ -201,13 +202,15 @@ func asNobody(args []string) error {
 			return err
 		}
 	}
+	const denied = "permission denied: run as root, or as the user whom %s belongs to"
 	for path, want := range map[string]string{
-		filepath.Join(closed, "state.db"):    "open state %s: permission denied: run as root, or as the user whom %s belongs to",
-		filepath.Join(open, "state.db"):      "begin state %s: permission denied: run as root, or as the user whom %s belongs to",
-		filepath.Join(open, "d", "state.db"): "make the directory of state %s: permission denied: run as root, or as the user whom %s belongs to",
+		filepath.Join(closed, "state.db"):    "open state %s: " + denied,
+		filepath.Join(open, "state.db"):      "begin state %s: " + denied,
+		filepath.Join(open, "d", "state.db"): "make the directory of state %s: " + denied,
 	} {
 		_, err := Open(path, Options{})
-		if want := fmt.Sprintf(want, path, filepath.Dir(path)); !errors.Is(err, fs.ErrPermission) || err.Error() != want {
+		want := fmt.Sprintf(want, path, filepath.Dir(path))
+		if !errors.Is(err, fs.ErrPermission) || err.Error() != want {
 			return fmt.Errorf("got %w, want %s", err, want)
 		}
 	}
