@@ -67,7 +67,7 @@ type Transaction struct {
 	// PID and Program are who did it; the PID is that of the initial PID namespace. Program is printable.
 	PID     int
 	Program string
-	Events  []Event // in the order of the kernel, but for ranges, which come last; never kept by Watch
+	Events  []Event // in the order of the kernel, but for ranges, which come last; they belong to f
 }
 
 const (
@@ -165,10 +165,7 @@ func (w *watcher) run(ctx context.Context, raw syscall.RawConn) error {
 }
 
 func (w *watcher) reset() {
-	if cap(w.events) > maxEvents/16 {
-		w.events = nil // after a giant
-	}
-	w.events, w.own, w.over = w.events[:0], false, false
+	w.events, w.own, w.over = nil, false, false
 	for i := range w.pieces {
 		for s := range w.pieces[i] {
 			w.pieces[i][s] = nil
