@@ -49,9 +49,13 @@ func newLogs(c *court, log *slog.Logger, policies []*config.Policy, from []sourc
 	l := &logs{court: c, log: log, readers: make(map[string]*reader)}
 	var patterns []string
 	for _, p := range policies {
-		if p.Enabled && len(p.LogPath) > 0 {
-			l.policies = append(l.policies, p)
-			patterns = append(patterns, p.LogPath...)
+		if !p.Enabled {
+			continue
+		}
+		l.policies = append(l.policies, p)
+		patterns = append(patterns, p.LogPath...)
+		if len(p.JournalMatch) > 0 {
+			log.Warn(fmt.Sprintf("[%s] journalmatch: this version does not read the journal yet; only logpath counts", p.Name))
 		}
 	}
 	l.source = follow.New(patterns, follow.Options{From: from, Since: since, Logger: log})
