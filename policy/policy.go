@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math"
 	"net/netip"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -93,7 +94,7 @@ func (b Ban) Reason() string {
 	case b.Policy != "" && b.Failures == 1:
 		return b.Policy + ": 1 failure"
 	case b.Policy != "":
-		return fmt.Sprintf("%s: %d failures", b.Policy, b.Failures)
+		return b.Policy + ": " + strconv.Itoa(b.Failures) + " failures"
 	case b.Note != "":
 		return byHand + ": " + b.Note
 	}

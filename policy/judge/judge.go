@@ -172,6 +172,7 @@ func (j *Judge) Hit(log string, h policy.Hit) Verdict {
 	at := v.At.Unix()
 	n, earned := j.windows.Add(j.ids[p.Name], v.Host, at, p.MaxRetry, p.FindTime)
 	v.Kind, v.Failures = Found, n
+	j.book.Touch(v.Host, at)
 	if !earned {
 		return v
 	}

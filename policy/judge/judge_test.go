@@ -284,3 +284,19 @@ func TestDroppedPolicy(t *testing.T) {
 		t.Error("the book is not empty")
 	}
 }
+
+// A banned host that goes on failing, be it through what was under way, stays the first to be put back.
+func TestFailuresOfBannedHostsCountAsActivity(t *testing.T) {
+	j := newJudge(seed)
+	for i := range 3 {
+		j.Hit("log", hit("exim2-repeater", "192.0.2.1", t0.Add(time.Duration(i)*time.Second)))
+		j.Hit("log", hit("exim2-repeater", "192.0.2.2", t0.Add(time.Duration(i+10)*time.Second)))
+	}
+	j.Hit("log", hit("exim2-repeater", "192.0.2.1", t0.Add(time.Minute)))
+	for b := range j.Book().Latest() {
+		if b.Host.Addr().String() != "192.0.2.1" {
+			t.Errorf("%v comes first, want the host that failed last", b.Host)
+		}
+		break
+	}
+}

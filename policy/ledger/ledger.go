@@ -55,9 +55,10 @@ type Ledger struct {
 }
 
 type entry struct {
-	ban   policy.Ban
-	seq   uint64
-	filed bool // the file has a line for the host
+	ban    policy.Ban
+	seq    uint64
+	filed  bool  // the file has a line for the host
+	active int64 // when the host was last known to fail, in seconds since the epoch
 }
 
 // New makes an empty book of at most maxBans bans, 0 for no limit. isHost tells the prefixes that stand in the
@@ -110,6 +111,7 @@ func (l *Ledger) Take(b policy.Ban) Outcome {
 		l.count(e.ban.Policy, -1)
 	}
 	e.ban = b
+	e.active = max(e.active, b.At)
 	l.count(b.Policy, +1)
 	if b.Until != policy.Never {
 		heap.Push(&l.ends, end{b.Until, b.Host})
@@ -216,6 +218,34 @@ func (l *Ledger) Sorted() []policy.Ban {
 
 func latestFirst(a, b policy.Ban) int {
 	return cmp.Or(cmp.Compare(b.At, a.At), a.Host.Addr().Compare(b.Host.Addr()), cmp.Compare(a.Host.Bits(), b.Host.Bits()))
+}
+
+// Touch takes note that a host failed at a second, if it is in the book.
+func (l *Ledger) Touch(host netip.Prefix, at int64) {
+	if e, ok := l.bans[host]; ok {
+		e.active = max(e.active, at)
+	}
+}
+
+// Latest yields every ban, those of the hosts first that failed last. A host that earns a ban fails at that second.
+func (l *Ledger) Latest() iter.Seq[policy.Ban] {
+	return func(yield func(policy.Ban) bool) {
+		// Sorting the bans themselves would cost five times as much, and this is done while a host is unprotected.
+		type one struct {
+			active int64
+			e      *entry
+		}
+		all := make([]one, 0, len(l.bans))
+		for _, e := range l.bans {
+			all = append(all, one{e.active, e})
+		}
+		slices.SortFunc(all, func(a, b one) int { return cmp.Compare(b.active, a.active) })
+		for _, x := range all {
+			if !yield(x.e.ban) {
+				return
+			}
+		}
+	}
 }
 
 // Len is the number of bans.

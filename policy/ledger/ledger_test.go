@@ -3,6 +3,7 @@ package ledger
 import (
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -174,5 +175,28 @@ func TestModel(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// Latest begins with the hosts that failed last, banned or not, and survives a ban that is moved to an earlier failure.
+func TestLatest(t *testing.T) {
+	l := New(0, func(netip.Prefix) bool { return true })
+	host := func(i int) netip.Prefix { return netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32) }
+	for i := range 10 {
+		l.Take(policy.Ban{Host: host(i), At: int64(100 + i), Until: policy.Never})
+	}
+	l.Touch(host(3), 500)
+	l.Touch(host(4), 7) // a line of a backlog
+	l.Touch(host(77), 900)
+	l.Take(policy.Ban{Host: host(3), At: 50, Until: 60})
+	var got []int
+	for b := range l.Latest() {
+		got = append(got, int(b.Host.Addr().As4()[3]))
+	}
+	if want := []int{3, 9, 8, 7, 6, 5, 4, 2, 1, 0}; !slices.Equal(got, want) {
+		t.Errorf("order %v, want %v", got, want)
+	}
+	for range l.Latest() {
+		break
 	}
 }
