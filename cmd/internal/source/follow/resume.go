@@ -4,15 +4,33 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"banset/cmd/internal/source"
 )
 
 // slack is how far modification times of two files may be apart from the order in which they were written.
 const slack = int64(time.Second)
+
+// A plan is what a chain begins with.
+type plan struct {
+	sibs   []sibling
+	places map[int]*opened // what to read before the log's file, by index in sibs; strays below 0
+	newest int             // the index of the newest file that a position was found in, len(sibs) for the log's own
+	at     *mark           // the place in the log's own file
+	held   []source.Position
+	done   []source.Position // over, because they were found in a copy
+	lost   []source.Position // not found
+	seen   map[fileID]int64
+	moved  bool // a file was renamed meanwhile: look again
+}
+
+const nothing = -1 << 30 // plan.newest when no position was found
 
 // begin finds the places to resume from and reads everything older than the log's file of today, the oldest first. It
 // reports false while there is nothing at all, e.g. because a file system is not mounted yet.
@@ -21,36 +39,42 @@ func (c *chain) begin(ctx context.Context) (bool, error) {
 	if len(c.queue) > 0 {
 		cur = c.queue[0]
 	}
-	first := len(c.from) == 0
 	if cur == nil && len(siblings(c.baseName())) == 0 && c.currentID() == (fileID{}) {
 		return false, nil
 	}
-	sibs, places, newest, sure := c.locateAll(ctx, cur)
-	if cur != nil {
-		sibs = sibs[:c.ordinal(sibs, cur, nil)] // what is newer comes after it
+	if len(c.from) > 0 {
+		c.mod = 0
+		for _, p := range c.from {
+			c.mod = max(c.mod, p.Mod)
+		}
 	}
-	for i, s := range sibs {
-		if o := places[i]; o == nil && i > newest && copyAhead(s, c.queue) {
-			continue
+	p := c.plan(cur)
+	for try := 0; ctx.Err() == nil && (p.moved && try < 50 || len(p.lost) > 0 && try < 4); try++ {
+		for _, o := range p.places {
+			o.close()
 		}
-		c.seen[s.id] = s.mod
-		if places[i] != nil || !s.known || s.size == 0 {
-			continue
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Millisecond):
 		}
-		switch {
-		case first && (c.f.wants(s.path) || !c.f.opts.Since.IsZero() && s.mod >= c.f.opts.Since.UnixNano()):
-		case !first && sure && i > newest:
-		case !first && !sure && c.mod > 0 && s.mod >= c.mod:
-		default:
-			continue
-		}
-		if o := openSibling(s); o != nil {
-			places[i] = o
-		}
+		p = c.plan(cur)
+	}
+	for _, q := range p.lost {
+		c.f.log.Warn("the file that was being read is gone", "log", c.path(), "offset", q.Offset)
+		c.addDone(q)
+	}
+	for _, q := range p.done {
+		c.addDone(q)
+	}
+	c.held = p.held
+	maps.Copy(c.seen, p.seen)
+	if p.at != nil {
+		cur.mark, cur.fresh = *p.at, false
+		cur.noteOff()
 	}
 	var olds []*file
-	for _, i := range sortedKeys(places) {
-		if g := c.adopt(places[i]); g != nil {
+	for _, i := range slices.Sorted(maps.Keys(p.places)) {
+		if g := c.adopt(p.places[i]); g != nil {
 			olds = append(olds, g)
 		}
 	}
@@ -62,76 +86,72 @@ func (c *chain) begin(ctx context.Context) (bool, error) {
 	return true, ctx.Err()
 }
 
-// locateAll looks for the places of c.from. places has what was found beside cur, by the index of the sibling, -1 and
-// less for strays, which are older than all of them. newest is the index of the newest file found, len(sibs) for cur;
-// sure says whether any was found.
-func (c *chain) locateAll(ctx context.Context, cur *file) (sibs []sibling, places map[int]*opened, newest int, sure bool) {
-	places, newest = map[int]*opened{}, -1<<30
-	if len(c.from) > 0 {
-		c.mod = 0
-	}
-	left := c.from
-	for _, p := range left {
-		c.mod = max(c.mod, p.Mod)
-	}
-	for try := 0; ; try++ {
-		sibs = siblings(c.baseName())
-		again := left[:0:0]
-		for _, p := range left {
-			m := markOf(p)
-			if cur != nil && idOf(p) == cur.id {
-				if st, err := cur.stat(); err == nil && m.holds(cur.fd, st.Size) {
-					cur.mark, cur.fresh = m, false
-					cur.noteOff()
-					newest, sure = max(newest, indexOf(sibs, cur.id)), true
-					continue
-				}
-			}
-			if cur == nil && idOf(p) == c.currentID() {
-				c.held = append(c.held, p)
-				newest, sure = len(sibs), true
+// plan looks for the places of c.from beside cur, the log's own file if it is there, and for the files that were never
+// read: those newer than the newest place; on a first start those that the options ask for.
+func (c *chain) plan(cur *file) *plan {
+	p := &plan{sibs: siblings(c.baseName()), places: map[int]*opened{}, newest: nothing, seen: map[fileID]int64{}}
+	for _, q := range c.from {
+		m := markOf(q)
+		if cur != nil && idOf(q) == cur.id {
+			if st, err := cur.stat(); err == nil && m.holds(cur.fd, st.Size) {
+				p.at, p.newest = &m, max(p.newest, indexOf(p.sibs, cur.id))
 				continue
 			}
-			i, o := c.find(sibs, idOf(p), m)
-			if o == nil {
-				again = append(again, p)
-				continue
-			}
-			if o.s.id != idOf(p) {
-				c.addDone(p)
-			}
-			if have := places[i]; have != nil {
-				o, have = further(o, have)
-				have.close()
-			}
-			places[i] = o
-			newest, sure = max(newest, i), true
 		}
-		left = again
-		// A listing taken while files are being renamed may miss one: it is worth another look.
-		if len(left) == 0 || try == 3 || ctx.Err() != nil {
-			break
+		if cur == nil && idOf(q) == c.currentID() {
+			p.held, p.newest = append(p.held, q), len(p.sibs)
+			continue
 		}
-		for _, o := range places {
-			o.close()
+		i, o, moved := c.find(p.sibs, idOf(q), m)
+		p.moved = p.moved || moved
+		if o == nil {
+			p.lost = append(p.lost, q)
+			continue
 		}
-		clear(places)
-		left = c.from
-		c.held = nil
-		newest, sure = -1<<30, false
-		c.mu.Lock()
-		c.done = nil
-		c.mu.Unlock()
-		select {
-		case <-ctx.Done():
-		case <-time.After(20 * time.Millisecond):
+		if o.s.id != idOf(q) {
+			p.done = append(p.done, q)
 		}
+		if have := p.places[i]; have != nil {
+			o, have = further(o, have)
+			have.close()
+		}
+		p.places[i], p.newest = o, max(p.newest, i)
 	}
-	for _, p := range left {
-		c.f.log.Warn("the file that was being read is gone", "log", c.path(), "offset", p.Offset)
-		c.addDone(p)
+	older := p.sibs
+	if cur != nil {
+		older = older[:c.ordinal(older, cur, nil)] // what is newer comes after it
 	}
-	return sibs, places, newest, sure
+	for i, s := range older {
+		if p.places[i] != nil {
+			p.seen[s.id] = s.mod
+			continue
+		}
+		unread := false
+		switch {
+		case !s.known || s.size == 0:
+		case len(c.from) == 0:
+			unread = c.f.wants(s.path) || !c.f.opts.Since.IsZero() && s.mod >= c.f.opts.Since.UnixNano()
+		case p.newest > nothing:
+			unread = i > p.newest
+		default:
+			unread = c.mod > 0 && s.mod >= c.mod
+		}
+		if i > p.newest && s.size > 0 && (unread || s.mod > time.Now().Add(-time.Hour).UnixNano()) {
+			o, moved := openSibling(s)
+			p.moved = p.moved || moved
+			if o != nil && slices.ContainsFunc(c.queue, func(q *file) bool { return q.off == 0 && o.copies(wholeOf(q.fd)) }) {
+				o.close()
+				continue // neither read nor seen: a copy of what is about to be read, and then truncated
+			}
+			if o != nil && unread {
+				p.places[i] = o
+			} else if o != nil {
+				o.close()
+			}
+		}
+		p.seen[s.id] = s.mod
+	}
+	return p
 }
 
 // resumeHeld gives g, which can be opened now, the place it was left at.
@@ -185,72 +205,75 @@ func further(a, b *opened) (more, less *opened) {
 	return b, a
 }
 
-// openSibling opens s at its beginning; nil if it can't be read, or was exchanged since it was listed.
-func openSibling(s sibling) *opened {
+// openSibling opens s at its beginning. nil: it can't be read. moved: it is no longer where it was listed.
+func openSibling(s sibling) (o *opened, moved bool) {
 	fd, st, err := openFile(s.path)
 	if err != nil {
-		return nil
+		return nil, missing(err)
 	}
-	o := &opened{s: s, fd: fd, size: st.Size, at: mark{mod: st.Mtim.Nano()}}
-	if idOfStat(&st) == s.id {
-		if s.packed == "" {
-			return o
-		}
-		if o.stream, err = unpack(fd, s.packed); err == nil {
-			return o
+	if idOfStat(&st) != s.id {
+		fd.Close()
+		return nil, true
+	}
+	o = &opened{s: s, fd: fd, size: st.Size, at: mark{mod: st.Mtim.Nano()}}
+	if s.packed != "" {
+		if o.stream, err = unpack(fd, s.packed); err != nil {
+			fd.Close()
+			return nil, false
 		}
 	}
-	fd.Close()
-	return nil
+	return o, false
 }
 
 // openAt opens s if m is a place in it.
-func openAt(s sibling, m mark) *opened {
+func openAt(s sibling, m mark) (o *opened, moved bool) {
 	if s.packed == "" && s.size < m.off {
-		return nil
+		return nil, false
 	}
-	o := openSibling(s)
+	o, moved = openSibling(s)
 	if o == nil {
-		return nil
+		return nil, moved
 	}
 	if o.stream != nil && m.holdsStream(o.stream) || o.stream == nil && m.holds(o.fd, o.size) {
 		o.at = mark{off: m.off, head: slices.Clone(m.head), tail: slices.Clone(m.tail), mod: o.at.mod}
-		return o
+		return o, false
 	}
 	o.close()
-	return nil
+	return nil, false
 }
 
 // find looks for the file that m is a place in: by inode first, then for a copy of it by what it holds, the newest
-// sibling first; at last for the inode under any other name.
-func (c *chain) find(sibs []sibling, id fileID, m mark) (int, *opened) {
+// sibling first; at last for the inode under any other name. moved: it may have been missed.
+func (c *chain) find(sibs []sibling, id fileID, m mark) (index int, o *opened, moved bool) {
+	try := func(s sibling, want bool) bool {
+		if !want || c.taken(s.id) {
+			return false
+		}
+		var mv bool
+		o, mv = openAt(s, m)
+		moved = moved || mv
+		return o != nil
+	}
 	for i, s := range sibs {
-		if s.id == id && !c.taken(s.id) {
-			if o := openAt(s, m); o != nil {
-				o.found = true
-				return i, o
-			}
+		if try(s, s.id == id) {
+			o.found = true
+			return i, o, false
 		}
 	}
 	for i, s := range slices.Backward(sibs) {
-		if m.off > 0 && s.id != id && !c.taken(s.id) && s.mod >= m.mod-2*slack {
-			if o := openAt(s, m); o != nil {
-				return i, o
-			}
+		if try(s, m.off > 0 && s.id != id && s.mod >= m.mod-2*slack) {
+			return i, o, false
 		}
 	}
-	if id == (fileID{}) {
-		return 0, nil
-	}
-	for i, s := range strays(c.baseName()) {
-		if s.id == id && !c.taken(s.id) {
-			if o := openAt(s, m); o != nil {
+	if id != (fileID{}) {
+		for i, s := range strays(c.baseName()) {
+			if try(s, s.id == id) {
 				o.found = true
-				return -1 - i, o
+				return -1 - i, o, false
 			}
 		}
 	}
-	return 0, nil
+	return 0, nil, moved
 }
 
 // taken reports whether the file is read already, by this chain or another one.
@@ -259,6 +282,14 @@ func (c *chain) taken(id fileID) bool {
 	defer c.f.mu.Unlock()
 	g := c.f.files[id]
 	return g != nil && !g.over
+}
+
+// read reports whether id is a file that this chain has read to its end.
+func (c *chain) read(id fileID) bool {
+	c.f.mu.Lock()
+	defer c.f.mu.Unlock()
+	g := c.f.files[id]
+	return g != nil && g.chain == c && !slices.Contains(c.queue, g)
 }
 
 // adopt registers o as a file of the chain; nil if somebody else reads it already.
@@ -308,9 +339,10 @@ func (c *chain) truncated(ctx context.Context, g *file) error {
 	c.rotated.Add(1)
 	was.head, was.tail = slices.Clone(was.head), slices.Clone(was.tail)
 	c.remember(was)
-	var o *opened
-	for try := 0; o == nil && try < 2; try++ {
-		_, o = c.find(siblings(c.baseName()), fileID{}, was)
+	_, o, moved := c.find(siblings(c.baseName()), fileID{}, was)
+	for try := 0; moved && try < 50 && ctx.Err() == nil; try++ {
+		time.Sleep(time.Millisecond)
+		_, o, moved = c.find(siblings(c.baseName()), fileID{}, was)
 	}
 	c.f.log.Info("log truncated", "log", c.path(), "offset", old.Offset, "copy", o != nil)
 	g.rewind()
@@ -331,16 +363,38 @@ func (c *chain) truncated(ctx context.Context, g *file) error {
 // catchUp reads the generations that came and went between the last file read and g, of which raw, if given, is the
 // beginning and nothing was delivered yet.
 func (c *chain) catchUp(ctx context.Context, g *file, raw []byte) error {
+	again, err := true, error(nil)
+	for try := 0; again && err == nil && try < 50 && ctx.Err() == nil; try++ {
+		if try > 0 {
+			time.Sleep(time.Millisecond) // a sibling was renamed under us
+		}
+		again, err = c.catchUpOnce(ctx, g, raw)
+	}
+	return err
+}
+
+func (c *chain) catchUpOnce(ctx context.Context, g *file, raw []byte) (again bool, err error) {
 	sibs := siblings(c.baseName())
 	// A sibling may be one of ours, compressed: whatever was opened before that is in the queue now.
 	c.f.mu.Lock()
 	c.take()
 	c.f.mu.Unlock()
-	for _, s := range sibs[:c.ordinal(sibs, g, raw)] {
-		if !s.known || s.size == 0 || c.seen[s.id] == s.mod || s.mod < c.mod-slack || c.taken(s.id) {
+	sibs = sibs[:c.ordinal(sibs, g, raw)]
+	// What was missed is newer than everything we know.
+	for i, s := range slices.Backward(sibs) {
+		if c.seen[s.id] == s.mod || c.read(s.id) {
+			sibs = sibs[i+1:]
+			break
+		}
+	}
+	for _, s := range sibs {
+		if !s.known || s.size == 0 || s.mod < c.mod-slack || c.taken(s.id) {
 			continue
 		}
-		o := openSibling(s)
+		o, moved := openSibling(s)
+		if moved {
+			return true, nil
+		}
 		if o == nil {
 			continue
 		}
@@ -358,11 +412,11 @@ func (c *chain) catchUp(ctx context.Context, g *file, raw []byte) error {
 		if h := c.adopt(o); h != nil {
 			c.f.log.Info("log rotated more than once", "log", c.path(), "file", s.path)
 			if err := c.readOld(ctx, h); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
-	return nil
+	return false, nil
 }
 
 // ordinal is how many of sibs are older than g, of which raw, if given, is the beginning. g may have been renamed, or even
@@ -378,7 +432,7 @@ func (c *chain) ordinal(sibs []sibling, g *file, raw []byte) int {
 		if s.size == 0 || c.seen[s.id] == s.mod || s.mod < c.mod-slack || c.taken(s.id) {
 			continue
 		}
-		if o := openSibling(s); o != nil {
+		if o, _ := openSibling(s); o != nil {
 			whole := wholeOf(g.fd)
 			if raw != nil {
 				whole = bytes.NewReader(raw)
@@ -425,29 +479,10 @@ func (o *opened) is(m mark) bool {
 	return m.holdsStream(o.beginning())
 }
 
-// copyAhead reports whether s is a copy of one of the files that are still to be read.
-func copyAhead(s sibling, queue []*file) bool {
-	o := openSibling(s)
-	if o == nil {
-		return false
-	}
-	defer o.close()
-	return slices.ContainsFunc(queue, func(q *file) bool { return q.off == 0 && o.copies(wholeOf(q.fd)) })
-}
-
 // indexOf is where id is among sibs, their number if it is none of them.
 func indexOf(sibs []sibling, id fileID) int {
 	if i := slices.IndexFunc(sibs, func(s sibling) bool { return s.id == id }); i >= 0 {
 		return i
 	}
 	return len(sibs)
-}
-
-func sortedKeys(m map[int]*opened) []int {
-	keys := make([]int, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }

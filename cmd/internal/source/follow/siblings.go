@@ -2,11 +2,13 @@ package follow
 
 import (
 	"cmp"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -30,15 +32,40 @@ type suffix struct {
 
 // siblings lists the older generations of the log at path, the oldest first. Of a file that exists plain and
 // compressed, which is one being compressed, it lists the plain one.
+//
+// A directory read while files in it are renamed may miss some, or show one under two names. So it is read until it
+// looks the same twice, unless nothing has changed in it for a while.
 func siblings(path string) []sibling {
+	var last map[string]sibling
+	for try := range 20 {
+		var before, after unix.Stat_t
+		dir := filepath.Dir(path)
+		_ = unix.Stat(dir, &before)
+		now, torn := listSiblings(path)
+		_ = unix.Stat(dir, &after)
+		quiet := before.Mtim == after.Mtim && time.Since(time.Unix(0, after.Mtim.Nano())) > 20*time.Millisecond
+		if !torn && (quiet || try > 0 && maps.EqualFunc(last, now, func(a, b sibling) bool { return a.id == b.id })) {
+			last = now
+			break
+		}
+		last = now
+		if torn {
+			time.Sleep(time.Millisecond) // let whoever renames get on
+		}
+	}
+	return inOrder(last)
+}
+
+// listSiblings lists by name without the extension of compression. torn says that a file went away meanwhile.
+func listSiblings(path string) (byName map[string]sibling, torn bool) {
+	byName = map[string]sibling{}
 	dir, base := filepath.Split(path)
 	d, err := os.Open(dir)
 	if err != nil {
-		return nil
+		return byName, false
 	}
 	names, _ := d.Readdirnames(-1)
 	d.Close()
-	byName := map[string]sibling{}
 	for _, name := range names {
 		plain, packed := cutPacked(name)
 		suf, ok := rotation(base, name)
@@ -47,6 +74,7 @@ func siblings(path string) []sibling {
 		}
 		var st unix.Stat_t
 		if err := unix.Stat(dir+name, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+			torn = torn || missing(err) && unix.Lstat(dir+name, &st) != nil
 			continue
 		}
 		if have, twice := byName[plain]; twice && have.packed == "" {
@@ -55,6 +83,11 @@ func siblings(path string) []sibling {
 		byName[plain] = sibling{path: dir + name, id: idOfStat(&st), size: st.Size, mod: st.Mtim.Nano(),
 			packed: packed, suffix: suf}
 	}
+	return byName, torn
+}
+
+// inOrder sorts by age, the oldest first: by the number or date in the name if all have one, otherwise by time.
+func inOrder(byName map[string]sibling) []sibling {
 	list := make([]sibling, 0, len(byName))
 	allNum, allDate := true, true
 	for _, s := range byName {
