@@ -40,9 +40,9 @@ type Kernel struct {
 	// Anew makes a start replace what stands in the kernel: its elements mean something else now.
 	Anew bool
 
-	wake   chan struct{}
-	repair chan repair
-	ready  chan struct{}
+	wake  chan struct{}
+	asked chan struct{} // for a repair
+	ready chan struct{}
 
 	// nets is what the interval sets hold, by first address: a range of ours with the prefix that has it, or
 	// somebody's with none.
@@ -52,6 +52,7 @@ type Kernel struct {
 	strays   []nft.Element // to be taken out: keys that can't stand where somebody put them
 	seenNets []nft.Element // somebody's ranges, seen by the watcher
 	lostNets []nft.Element
+	wanted   *repair // asked for and not begun; nil: none
 	healings int
 }
 
@@ -72,10 +73,10 @@ type repair struct {
 func NewKernel(keeper *nft.Keeper, do Do, log *slog.Logger, ipv6Prefix int, changed func(error)) *Kernel {
 	return &Kernel{
 		Keeper: keeper, Do: do, Log: log, IPv6Prefix: ipv6Prefix, Changed: changed,
-		wake:   make(chan struct{}, 1),
-		repair: make(chan repair, 16),
-		ready:  make(chan struct{}),
-		nets:   make(map[netip.Addr]netElement),
+		wake:  make(chan struct{}, 1),
+		asked: make(chan struct{}, 1),
+		ready: make(chan struct{}),
+		nets:  make(map[netip.Addr]netElement),
 	}
 }
 
@@ -131,62 +132,88 @@ func (k *Kernel) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
+// The pauses after something failed: the first, and the longest.
+const (
+	firstBackoff = 50 * time.Millisecond
+	maxBackoff   = 10 * time.Second
+)
+
 func (k *Kernel) serve(ctx context.Context) {
-	pace := pacer{}
-	retry := time.NewTimer(time.Hour)
-	defer retry.Stop()
-	backoff := 50 * time.Millisecond
-	again := func() {
-		retry.Reset(backoff)
-		backoff = min(2*backoff, 30*time.Second)
-	}
+	var pace pacer
+	later := time.NewTimer(time.Hour)
+	defer later.Stop()
+	later.Stop()
+	backoff := firstBackoff
+	wake, asked := k.wake, k.asked // nil: only when the timer has fired
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
 			return
-		case <-k.wake:
+		case <-wake:
 			err = k.Push(ctx)
-		case <-retry.C:
-			err = k.Push(ctx)
-		case r := <-k.repair:
-			if !pace.wait(ctx, k.Log, r.why) {
-				return
+		case <-asked:
+			now := time.Now()
+			if pause := pace.pause(now); pause > 0 {
+				if pace.news(now) {
+					k.Log.Warn(fmt.Sprintf("kernel: %s: repair %d in %s, one every %s from now on; find out what keeps changing the table",
+						k.why(), pace.count, now.Sub(pace.began).Round(100*time.Millisecond), repairPause))
+				}
+				asked = nil
+				later.Reset(pause)
+				continue
 			}
-			err = k.heal(ctx, r.merge(k.repair))
+			err = k.heal(ctx, pace.fighting())
+		case <-later.C:
+			wake, asked = k.wake, k.asked
+			if err = k.heal(ctx, pace.fighting()); err == nil {
+				err = k.Push(ctx)
+			}
 		}
 		switch {
 		case err == nil:
-			backoff = 50 * time.Millisecond
+			backoff = firstBackoff
+			if asked != nil {
+				wake = k.wake
+			}
 		case ctx.Err() != nil:
 			return
 		case errors.Is(err, nft.ErrMissing):
+			// What could not be pushed waits, and would wake us again and again.
+			wake = nil
 			k.ask(repair{why: "a set was missing", anew: true})
 		default:
 			k.Log.Error(fmt.Sprintf("kernel: %v; trying again in %s", err, backoff))
-			again()
+			wake, asked = nil, nil
+			later.Reset(backoff)
+			backoff = min(2*backoff, maxBackoff)
 		}
 	}
 }
 
-// merge takes in what else was asked for meanwhile: one repair answers it all.
-func (r repair) merge(more <-chan repair) repair {
-	for {
-		select {
-		case x := <-more:
-			r.anew = r.anew || x.anew
-			r.lost = r.lost || x.lost
-		default:
-			return r
-		}
-	}
-}
-
+// ask wants a repair. Those that wait are one: it answers them all.
 func (k *Kernel) ask(r repair) {
-	select {
-	case k.repair <- r:
-	default: // sixteen requests wait: one more changes nothing but the flags, which the worst of them carry
+	k.mu.Lock()
+	if w := k.wanted; w != nil {
+		r.anew = r.anew || w.anew
+		r.lost = r.lost || w.lost
 	}
+	k.wanted = &r
+	k.mu.Unlock()
+	select {
+	case k.asked <- struct{}{}:
+	default:
+	}
+}
+
+// why is what made the repair necessary that is wanted.
+func (k *Kernel) why() string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.wanted == nil {
+		return "something changed"
+	}
+	return k.wanted.why
 }
 
 // Start makes table, sets and rules and brings what stands in the kernel in step with the book, without taking
@@ -198,14 +225,11 @@ func (k *Kernel) Start(ctx context.Context) error {
 	}
 	if k.Anew || len(report.Emptied) == len(nft.Sets) {
 		// Nothing of ours stands: table and bans in one transaction, so that the rules never guard empty sets.
-		var elements []nft.Element
-		if err := k.Do(ctx, func(j *judge.Judge) { elements = k.everything(j, time.Now()) }); err != nil {
+		n, err := k.replace(ctx)
+		if err != nil {
 			return err
 		}
-		if err := k.Keeper.Replace(ctx, slices.Values(elements)); err != nil {
-			return err
-		}
-		k.Log.Info(fmt.Sprintf("kernel: table inet %s made with %d bans", k.Keeper.Config().Table, len(elements)))
+		k.Log.Info(fmt.Sprintf("kernel: table inet %s made with %d bans", k.Keeper.Config().Table, n))
 		return k.Push(ctx)
 	}
 	if report, err = k.Keeper.Ensure(ctx); err != nil {
@@ -335,24 +359,47 @@ func (k *Kernel) diffNets(want []ledger.Range, now time.Time) ([]nft.Change, map
 	return append(remove, add...), next
 }
 
-// heal puts back what somebody took away. The book is what counts: nothing that stands in a table that is not ours
-// any more is adopted.
-func (k *Kernel) heal(ctx context.Context, r repair) error {
+// heal makes the repair that is wanted, if one is. The book is what counts: nothing that stands in a table that is
+// not ours any more is adopted. quiet leaves the log alone.
+func (k *Kernel) heal(ctx context.Context, quiet bool) error {
+	k.mu.Lock()
+	wanted := k.wanted
+	k.wanted = nil
+	k.mu.Unlock()
+	if wanted == nil {
+		return nil
+	}
+	err := k.putBack(ctx, *wanted, quiet)
+	if err != nil {
+		k.ask(*wanted)
+	}
+	return err
+}
+
+func (k *Kernel) putBack(ctx context.Context, r repair, quiet bool) error {
 	began := time.Now()
-	if r.anew {
-		var elements []nft.Element
-		err := k.Do(ctx, func(j *judge.Judge) { elements = k.everything(j, began) })
+	tell := func(format string, a ...any) {
+		k.mu.Lock()
+		k.healings++
+		k.mu.Unlock()
+		if !quiet {
+			took := time.Since(began).Round(100 * time.Microsecond)
+			k.Log.Warn(fmt.Sprintf("kernel: %s; put back%s in %s", r.why, fmt.Sprintf(format, a...), took))
+		}
+	}
+	if !r.anew {
+		report, err := k.Keeper.Check(ctx)
 		if err != nil {
 			return err
 		}
-		if err := k.Keeper.Replace(ctx, slices.Values(elements)); err != nil {
+		r.anew = len(report.Emptied) == len(nft.Sets)
+	}
+	if r.anew {
+		n, err := k.replace(ctx)
+		if err != nil {
 			return fmt.Errorf("putting the table back: %w", err)
 		}
-		if err := k.Do(ctx, func(*judge.Judge) { k.Changed(nil) }); err != nil {
-			return err
-		}
-		k.healed()
-		k.Log.Warn(fmt.Sprintf("kernel: %s; put back %d bans in %s", r.why, len(elements), time.Since(began).Round(100*time.Microsecond)))
+		tell(" %d bans", n)
 		// What was done between the accident and the repair can't be told from it: look once.
 		return k.Push(ctx)
 	}
@@ -360,29 +407,36 @@ func (k *Kernel) heal(ctx context.Context, r repair) error {
 	if err != nil {
 		return fmt.Errorf("putting rules back: %w", err)
 	}
-	if len(report.Changes) > 0 {
-		k.healed()
-		k.Log.Warn(fmt.Sprintf("kernel: %s; put back in %s", r.why, time.Since(began).Round(100*time.Microsecond)))
-	}
 	if len(report.Emptied) > 0 || r.lost {
 		if err := k.compare(ctx); err != nil {
 			return err
 		}
 	}
-	return k.Push(ctx)
+	if err := k.Push(ctx); err != nil {
+		return err
+	}
+	if len(report.Changes) > 0 {
+		tell("")
+	}
+	return nil
 }
 
-func (k *Kernel) healed() {
-	k.mu.Lock()
-	k.healings++
-	k.mu.Unlock()
+// replace makes the table anew with all that it ought to hold, and says how many elements these are.
+func (k *Kernel) replace(ctx context.Context) (int, error) {
+	var elements []nft.Element
+	if err := k.Do(ctx, func(j *judge.Judge) { elements = k.everything(j, time.Now()) }); err != nil {
+		return 0, err
+	}
+	err := k.Keeper.Replace(ctx, slices.Values(elements))
+	doErr := k.Do(ctx, func(*judge.Judge) { k.Changed(err) })
+	return len(elements), errors.Join(err, doErr)
 }
 
-// everything is all that the sets ought to hold, the latest bans first, and takes it as told.
+// everything is all that the sets ought to hold, the most recently active hosts first, and takes it as told.
 func (k *Kernel) everything(j *judge.Judge, now time.Time) []nft.Element {
 	book := j.Book()
-	var elements []nft.Element
-	for _, b := range book.Sorted() {
+	elements := make([]nft.Element, 0, book.Len())
+	for b := range book.Latest() {
 		book.Settle(ledger.Kernel, b.Host)
 		if set, ok := hostSet(b.Host, k.IPv6Prefix); ok && book.IsHost(b.Host) {
 			if e, left := element(set, b.Host.Addr(), b.Host.Addr(), b, now); left {

@@ -3,7 +3,6 @@ package mirror
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"time"
 
@@ -169,37 +168,4 @@ func printable(s string) string {
 		return "unknown program"
 	}
 	return string(out)
-}
-
-// pacer slows down repairs when somebody keeps undoing them: the first ones come at once.
-type pacer struct {
-	last  time.Time
-	count int
-}
-
-const (
-	freeRepairs = 5
-	maxPace     = 30 * time.Second
-)
-
-// wait returns false when ctx ended.
-func (p *pacer) wait(ctx context.Context, log *slog.Logger, why string) bool {
-	now := time.Now()
-	if now.Sub(p.last) > 2*maxPace {
-		p.count = 0
-	}
-	p.count++
-	p.last = now
-	if p.count <= freeRepairs {
-		return true
-	}
-	pause := min(maxPace, 100*time.Millisecond<<min(p.count-freeRepairs, 10))
-	log.Warn(fmt.Sprintf("kernel: %s, for the %d. time; repairing in %s: find out what keeps changing the table", why, p.count, pause))
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(pause):
-		p.last = time.Now()
-		return true
-	}
 }
