@@ -1,0 +1,98 @@
+// Package bench measures what banset promises of its speed, on the built program, a real kernel and real packets. It
+// asserts no time: its numbers are for people. See each benchmark for its command.
+package bench
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"banset/nft/nfttest"
+)
+
+func TestMain(m *testing.M) { nfttest.Main(m) }
+
+// patience bounds every wait for an event.
+const patience = 60 * time.Second
+
+// build builds the program into dir and returns its path.
+func build(b *testing.B, dir string) string {
+	b.Helper()
+	path := filepath.Join(dir, "banset")
+	if out, err := exec.Command("go", "build", "-o", path, "banset/cmd/banset").CombinedOutput(); err != nil {
+		b.Fatalf("go build: %v\n%s", err, out)
+	}
+	return path
+}
+
+// A daemon is banset at work in the benchmark's namespace, on a blocklist of the benchmark's.
+type daemon struct {
+	b       *testing.B
+	dir     string
+	changed chan struct{} // the log has grown
+
+	mu  sync.Mutex
+	log bytes.Buffer
+}
+
+// startDaemon starts it with a blocklist and waits until it is ready. It ends with the benchmark.
+func startDaemon(b *testing.B, binary, blocklist string) *daemon {
+	b.Helper()
+	d := &daemon{b: b, dir: b.TempDir(), changed: make(chan struct{}, 1)}
+	config := fmt.Sprintf("blocklist: %[1]s/blocklist\nstate: %[1]s/state.db\nsocket: %[1]s/banset.sock\n"+
+		"policies: {sshd: {failregex: ['from <HOST>$'], logpath: [%[1]s/log]}}\n", d.dir)
+	for name, text := range map[string]string{"banset.yaml": config, "blocklist": blocklist, "log": ""} {
+		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o600); err != nil {
+			b.Fatal(err)
+		}
+	}
+	cmd := exec.Command(binary, "run", "--config", filepath.Join(d.dir, "banset.yaml"))
+	cmd.Stderr = d
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		cmd.Process.Signal(syscall.SIGTERM)
+		if err := cmd.Wait(); err != nil {
+			b.Errorf("the daemon: %v\n%s", err, d.text())
+		}
+	})
+	d.logged("ready: ")
+	return d
+}
+
+func (d *daemon) Write(p []byte) (int, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+	return d.log.Write(p)
+}
+
+func (d *daemon) text() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.log.String()
+}
+
+// logged waits for a text in the log.
+func (d *daemon) logged(text string) {
+	d.b.Helper()
+	deadline := time.After(patience)
+	for !strings.Contains(d.text(), text) {
+		select {
+		case <-d.changed:
+		case <-deadline:
+			d.b.Fatalf("the daemon never logged %q:\n%s", text, d.text())
+		}
+	}
+}
