@@ -374,7 +374,7 @@ func TestReplace(t *testing.T) {
 }
 
 func TestReplaceMany(t *testing.T) {
-	const n = 150_000 // more than one transaction
+	const n = 50_000 // more than one transaction
 	k := open(t, func(c *Config) { c.Size = n })
 	err := k.Replace(ctx, func(yield func(Element) bool) {
 		for i := range n {
@@ -392,8 +392,8 @@ func TestReplaceMany(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range []Set{Ban4, Ban6} {
-		if n := len(dump(t, k, s)); n != 75_000 {
-			t.Errorf("%v has %d elements, want 75000", s, n)
+		if n := len(dump(t, k, s)); n != 25_000 {
+			t.Errorf("%v has %d elements, want 25000", s, n)
 		}
 	}
 }
