@@ -72,7 +72,7 @@ type waiter struct {
 
 func newCourt(j *judge.Judge, log *slog.Logger) *court {
 	idle := func() {}
-	return &court{
+	c := &court{
 		judge: j, log: log, now: time.Now,
 		found: make(chan finding, 64), calls: make(chan call), ready: make(chan struct{}), over: make(chan struct{}),
 		wakeKernel: idle, wakeFile: idle, wakeState: idle,
@@ -81,7 +81,12 @@ func newCourt(j *judge.Judge, log *slog.Logger) *court {
 		moved:     make(map[string]struct{}),
 		backlog:   make(map[string]time.Time),
 	}
+	c.unread()
+	return c
 }
+
+// unread says that logs are about to be looked at, which may have a backlog. Call it within do.
+func (c *court) unread() { c.backlog["(logs not looked at yet)"] = c.now() }
 
 func (c *court) String() string         { return "court" }
 func (c *court) Ready() <-chan struct{} { return c.ready }
@@ -187,10 +192,15 @@ func (c *court) hear(f finding) {
 	}
 }
 
-// forgetAtOnce bounds the work of one forget: the rest follows with the next commit.
-const forgetAtOnce = 10_000
+const (
+	// forgetAtOnce bounds the work of one forget: the rest follows with the next commit.
+	forgetAtOnce = 10_000
+	// forgetLate is how long after its findtime a failure is still kept: a live line may be that late.
+	forgetLate = 5 * time.Minute
+)
 
-// forget drops hosts whose failures no policy can count any more. Not while a backlog is read: its time is not now.
+// forget drops hosts whose failures no policy can count any more. Not while a backlog is read, nor before it is known
+// that there is none: its time is not now.
 func (c *court) forget(j *judge.Judge) {
 	now := c.now()
 	for log, at := range c.backlog {
@@ -199,7 +209,7 @@ func (c *court) forget(j *judge.Judge) {
 		}
 		delete(c.backlog, log)
 	}
-	j.Forget(now, forgetAtOnce)
+	j.Forget(now.Add(-forgetLate), forgetAtOnce)
 }
 
 func (c *court) hit(log string, h policy.Hit) {

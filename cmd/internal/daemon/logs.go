@@ -67,6 +67,9 @@ func (l *logs) Ready() <-chan struct{} { return l.source.Looked() }
 
 // Run follows the logs until ctx ends, and returns when the court has heard all that was found.
 func (l *logs) Run(ctx context.Context) error {
+	if err := l.court.do(ctx, func(*judge.Judge) { l.court.unread() }); err != nil {
+		return err
+	}
 	err := l.source.Run(ctx, l.chunk)
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()

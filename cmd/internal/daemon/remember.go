@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strconv"
 	"time"
 
@@ -18,8 +19,13 @@ import (
 	"banset/policy/ledger"
 )
 
-// commitEvery is how much of the judgement a crash may have to repeat from the logs.
-const commitEvery = time.Second
+const (
+	// commitEvery is how much of the judgement a crash may have to repeat from the logs.
+	commitEvery = time.Second
+	// commitSoon is the pause until the first lines after a start are committed: so a daemon that never lives for long
+	// gets on all the same.
+	commitSoon = 50 * time.Millisecond
+)
 
 // buckets says where the state keeps each part of the judge's memory.
 var buckets = map[judge.Part]state.Bucket{
@@ -38,6 +44,7 @@ type memory struct {
 	ready chan struct{}
 	// unsaved is what a failed commit left, by bucket and key.
 	unsaved map[string]state.Change
+	reading bool // positions were committed since the start
 }
 
 func newMemory(store *state.Store, c *court, log *slog.Logger) *memory {
@@ -67,8 +74,11 @@ func (m *memory) Run(ctx context.Context) error {
 			return m.commit(last)
 		case <-m.wake:
 		}
-		wait := commitEvery
 		err := m.commit(ctx)
+		wait := commitEvery
+		if !m.reading {
+			wait = commitSoon
+		}
 		switch {
 		case ctx.Err() != nil:
 			continue
@@ -118,6 +128,7 @@ func (m *memory) commit(ctx context.Context) error {
 		return err
 	}
 	m.unsaved = nil
+	m.reading = m.reading || slices.ContainsFunc(changes, func(c state.Change) bool { return c.Bucket == state.Positions })
 	return nil
 }
 
