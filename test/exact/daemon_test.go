@@ -55,6 +55,9 @@ func newDaemon(t *testing.T, name, config string) *daemon {
 	}
 	t.Cleanup(func() {
 		d.end(syscall.SIGKILL)
+		if t.Failed() && *keep != "" {
+			os.WriteFile(filepath.Join(*keep, d.name+".log"), []byte(d.lives.String()+d.text()), 0o644)
+		}
 		if t.Failed() {
 			t.Logf("the last log lines of %s:\n%s", d.name, tail(d.lives.String()+d.text(), 60))
 		}

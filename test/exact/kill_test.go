@@ -24,6 +24,7 @@ import (
 
 var (
 	kills = flag.Int("kills", 300, "how often the daemon is killed")
+	keep  = flag.String("keep", "", "the directory for the daemons' whole logs when the test fails")
 	seed  = flag.Uint64("seed", 1, "what chance begins with")
 )
 
@@ -88,13 +89,15 @@ func TestKills(t *testing.T) {
 	for _, l := range logs {
 		l.readers = []*daemon{calm, killed}
 	}
-	// The log whose stamps are off is live from its first line on, so that its skew is known.
+	began := time.Now()
+	// How far stamps are off is known only once a line was seen live and committed.
 	off.put("\n")
-	for _, d := range []*daemon{calm, killed} {
+	for _, d := range off.readers {
 		d.start()
 		d.mustLog("ready: ")
 	}
-	began := time.Now()
+	off.put(off.line(off.host(attackers), 0))
+	off.awaitCommit()
 	var stop atomic.Bool
 	var lives atomic.Int64
 	var writing sync.WaitGroup
@@ -126,6 +129,15 @@ func TestKills(t *testing.T) {
 			turns[kind] += n
 		}
 	}
+	if *keep != "" {
+		for i, l := range logs {
+			var b strings.Builder
+			for _, f := range l.failures {
+				fmt.Fprintln(&b, f.host, f.stamp.Format(time.TimeOnly), f.written.Format(time.StampMilli))
+			}
+			os.WriteFile(filepath.Join(*keep, fmt.Sprint("written.", i)), []byte(b.String()), 0o644)
+		}
+	}
 	for _, d := range []*daemon{calm, killed} {
 		got := d.remembered()
 		v := compare(got, want, policies, compared, time.Now(), func(p netip.Prefix) bool {
@@ -140,7 +152,7 @@ func TestKills(t *testing.T) {
 		t.Logf("%s: %d lines, %d failures, %d hosts, %d offences on the ladder, %d bans; %d lost, %d double, %d differences", d.name, lines, failures,
 			len(got.failures), len(got.ladder), len(got.bans), v.lost, v.double, len(v.differences))
 		for i, text := range v.differences {
-			if i == 40 {
+			if i == 400 {
 				t.Errorf("and %d more", len(v.differences)-i)
 				break
 			}

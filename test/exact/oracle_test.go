@@ -4,10 +4,10 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
 
@@ -112,11 +112,16 @@ func (d *daemon) state(fn func(bucket string, key, value []byte)) {
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	copied := filepath.Join(d.t.TempDir(), "state.db")
-	if err := os.WriteFile(copied, text, 0o600); err != nil {
+	file, err := os.CreateTemp(d.dir, "copy-")
+	if err != nil {
 		d.t.Fatal(err)
 	}
-	defer os.Remove(copied)
+	defer os.Remove(file.Name())
+	copied := file.Name()
+	_, err = file.Write(text)
+	if err := errors.Join(err, file.Close()); err != nil {
+		d.t.Fatal(err)
+	}
 	db, err := bolt.Open(copied, 0o600, &bolt.Options{ReadOnly: true})
 	if err != nil {
 		d.t.Fatal(err)

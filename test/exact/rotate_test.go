@@ -74,20 +74,24 @@ func copyTruncated(l *logfile) {
 // gone for good, so the writer waits until all of them have.
 func deleted(l *logfile) {
 	l.turned["delete"]++
+	l.awaitCommit()
+	l.close()
+	l.must(os.Remove(l.path))
+}
+
+// awaitCommit waits until all readers have committed all that was written to the file.
+func (l *logfile) awaitCommit() {
 	var st unix.Stat_t
 	l.must(unix.Stat(l.path, &st))
 	deadline := time.Now().Add(patience)
 	for _, d := range l.readers {
 		for !d.committed(st.Ino, st.Size) {
 			if time.Now().After(deadline) {
-				l.t.Errorf("%s: %s never committed all of it", l.path, d.name)
-				return
+				l.must(fmt.Errorf("%s never committed all of it", d.name))
 			}
-			time.Sleep(50 * time.Millisecond)
+			time.Sleep(20 * time.Millisecond)
 		}
 	}
-	l.close()
-	l.must(os.Remove(l.path))
 }
 
 // makeRoom shifts the older generations by one and returns the name for the youngest.
