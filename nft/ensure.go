@@ -122,8 +122,8 @@ func (k *Keeper) hint(err error) error {
 
 // Replace makes the table anew with these elements in it, whatever was there. Table, rules and the first 10,000
 // elements (or what a capped socket buffer takes) come in one transaction, so that there is no moment without
-// protection; the rest follows, as many at a time. Elements of a set beyond Config.Size are left out, and the error is then ErrFull.
-// The elements are read once, and not kept.
+// protection; the rest follows, as many at a time. Elements of a set beyond Config.Size are left out, and the error is
+// then ErrFull. The elements are read once, and not kept.
 func (k *Keeper) Replace(ctx context.Context, elements iter.Seq[Element]) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
