@@ -80,10 +80,17 @@ func New(maxBans int, isHost func(netip.Prefix) bool) *Ledger {
 // Enter puts a ban that a policy earned into the book: of two bans of one host the later end wins. The ban that
 // stands afterwards and its outcome are returned.
 func (l *Ledger) Enter(b policy.Ban) (policy.Ban, Outcome) {
-	if e, ok := l.bans[b.Host]; ok && e.ban.Until >= b.Until {
-		return e.ban, Unchanged
+	e, ok := l.bans[b.Host]
+	if !ok || e.ban.Until < b.Until {
+		return b, l.Take(b)
 	}
-	return b, l.Take(b)
+	// A ban that never ends and was found again in the kernel after a crash has no beginning, until its line is read.
+	if again := e.ban; again.At > b.At {
+		if again.At = b.At; again == b {
+			l.Take(b)
+		}
+	}
+	return e.ban, Unchanged
 }
 
 // Take puts a ban into the book whatever stands there: a person's will, which may also shorten a ban.

@@ -23,6 +23,16 @@ func TestLaterEndWins(t *testing.T) {
 	if stands, got := l.Enter(earlier); got != Unchanged || stands != b {
 		t.Errorf("earlier end: %v %+v, want the first ban to stand", got, stands)
 	}
+	otherwise := b
+	otherwise.At, otherwise.Failures = b.At-1, b.Failures+1
+	if stands, _ := l.Enter(otherwise); stands != b {
+		t.Errorf("another ban with the same end: %+v, want the first ban to stand", stands)
+	}
+	same := b
+	same.At--
+	if stands, got := l.Enter(same); got != Unchanged || stands != same {
+		t.Errorf("the same ban, begun earlier: %v %+v, want its beginning", got, stands)
+	}
 	later := b
 	later.Until, later.Policy = 300, "b"
 	if stands, got := l.Enter(later); got != Moved || stands != later {

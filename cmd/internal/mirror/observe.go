@@ -78,16 +78,23 @@ func last(events []nft.Event) []nft.Event {
 // adopt takes an element that somebody put into the kernel as a ban by hand, with the timeout it came with.
 func (k *Kernel) adopt(j *judge.Judge, e nft.Element, now time.Time, who string) {
 	b := policy.Ban{At: now.Unix(), Until: policy.Never}
+	b.Policy, b.Failures, b.Note = policy.ParseReason(e.Comment)
+	b.Note = policy.CleanNote(b.Note)
 	if e.Timeout > 0 {
 		left := e.Expires
 		if left == 0 {
 			left = e.Timeout
 		}
-		// Round up: a person's ban is not cut short for the sake of whole seconds.
-		b.Until = now.Add(left + time.Second - 1).Unix()
+		if b.Policy != "" {
+			// One of ours, of which a crash let nothing else know: it ends with a whole second and is as long as its
+			// timeout, so this is the very ban that the log's line will give again.
+			b.Until = now.Add(left).Round(time.Second).Unix()
+			b.At = b.Until - int64(e.Timeout.Round(time.Second)/time.Second)
+		} else {
+			// Round up: a person's ban is not cut short for the sake of whole seconds.
+			b.Until = now.Add(left + time.Second - 1).Unix()
+		}
 	}
-	b.Policy, b.Failures, b.Note = policy.ParseReason(e.Comment)
-	b.Note = policy.CleanNote(b.Note)
 	var hosts []netip.Prefix
 	switch e.Set {
 	case nft.Ban4:
