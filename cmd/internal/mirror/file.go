@@ -1,15 +1,19 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"banset/policy"
 	"banset/policy/blocklist"
 	"banset/policy/judge"
 	"banset/policy/ledger"
@@ -18,9 +22,13 @@ import (
 const (
 	// lookAgain is how often the file is looked at when no event came: a network file system has none.
 	lookAgain = 10 * time.Second
-	// rewritePace keeps the share of time spent on rewriting a large file small: after one that took a second the next
-	// comes three seconds later. Appends do not wait for it.
-	rewritePace = 3
+	// rewritePace keeps the share of time spent on rewriting a large file small: after one that took 100 ms the next
+	// comes two seconds later, but never more than the larger of mostPace and three times what it took. What ended
+	// meanwhile leaves the file together. Appends do not wait.
+	rewritePace = 20
+	mostPace    = 5 * time.Second
+	// maxRaces is how often work is begun anew at once because somebody else wrote to the file at the same moment.
+	maxRaces = 10
 )
 
 // File mirrors the book in the blocklist file and reads what people write there. One goroutine runs it.
@@ -34,31 +42,55 @@ type File struct {
 	changed func(error)
 	options func() blocklist.Options
 
-	path string
-	id   identity // of the file as we know it; the zero value for one that we don't
-	wake chan struct{}
+	name   string   // as configured
+	path   string   // where that leads: a symbolic link stays one
+	id     identity // of the file as we know it; the zero value for one that we don't
+	wake   chan struct{}
+	reread atomic.Bool // read it even if nobody touched it
+	watch  *watcher
+	recent recent
 
-	existed     bool // there was a file, or bans that were known to be in one
-	lastRewrite time.Duration
+	existed     bool   // there was a file, or bans that were known to be in one
+	torn        []byte // what a crash left of a last line of ours, until it is a comment
+	accident    string // what a start found
+	unsynced    bool   // the last sync failed: only a whole new file is known to be on the disk
+	late        []version
+	unwritten   []byte // what came to late versions and is not in the file yet
 	nextRewrite time.Time
 
 	mu       sync.Mutex
 	lines    int
 	problems []string
+	trouble  string          // why the last look or write failed
 	told     map[string]bool // problems that were logged
 }
 
 // NewFile prepares a mirror of the file at path. options is asked at every read.
 func NewFile(path string, do Do, log *slog.Logger, options func() blocklist.Options, changed func(error)) *File {
-	// A symbolic link stays one: what it points to is replaced.
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
 	return &File{
-		path: path, do: do, log: log, options: options, changed: changed,
-		wake: make(chan struct{}, 1),
-		told: make(map[string]bool),
+		name: path, path: resolve(path), do: do, log: log, options: options, changed: changed,
+		wake:  make(chan struct{}, 1),
+		told:  make(map[string]bool),
+		watch: &watcher{blind: true}, // until Run
 	}
+}
+
+// resolve follows symbolic links to a file that need not be there.
+func resolve(path string) string {
+	for range 40 { // as the kernel does; see path_resolution(7)
+		if real, err := filepath.EvalSymlinks(path); err == nil {
+			return real
+		}
+		target, err := os.Readlink(path)
+		if err != nil {
+			break
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(path), target)
+		}
+		path = target
+	}
+	return path
 }
 
 func (f *File) String() string { return "blocklist" }
@@ -71,25 +103,28 @@ func (f *File) Wake() {
 	}
 }
 
-// Status is the number of bans in the file as last read and what is wrong with it.
+// Status is the number of bans in the file as last read and what is wrong with it: with its lines, and with writing it.
 func (f *File) Status() (lines int, problems []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.lines, append([]string(nil), f.problems...)
+	if f.trouble != "" {
+		problems = append(problems, fmt.Sprintf("blocklist: %s; %s", f.trouble, goesOn))
+	}
+	return f.lines, append(problems, f.problems...)
 }
+
+const goesOn = "bans go on in the kernel, and the file is made good when it can be"
 
 // Reread makes the next look read the file even if nobody touched it: the allowlist or a policy changed.
 func (f *File) Reread() {
-	f.mu.Lock()
-	f.id = identity{}
-	f.mu.Unlock()
+	f.reread.Store(true)
 	f.Wake()
 }
 
-// Run keeps file and book in step until ctx ends, and then writes what is pending.
+// Run keeps file and book in step until ctx ends. [File.Finish] then writes what is pending.
 func (f *File) Run(ctx context.Context) error {
-	events, stop := watchDir(filepath.Dir(f.path), filepath.Base(f.path))
-	defer stop()
+	f.watch = newWatcher()
+	defer f.watch.close()
 	timer := time.NewTimer(0) // the first look is at once
 	defer timer.Stop()
 	backoff := time.Duration(0)
@@ -99,7 +134,7 @@ func (f *File) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-f.wake:
-		case <-events:
+		case <-f.watch.changed:
 		case <-timer.C:
 		}
 		err := f.Sync(ctx)
@@ -112,7 +147,7 @@ func (f *File) Run(ctx context.Context) error {
 			next = backoff
 			if text := err.Error(); text != trouble {
 				trouble = text
-				f.log.Error(fmt.Sprintf("blocklist: %s; bans go on in the kernel, and the file is made good when it can be", text))
+				f.log.Error(fmt.Sprintf("blocklist: %s; %s", text, goesOn))
 			}
 		default:
 			if trouble != "" {
@@ -129,17 +164,50 @@ func (f *File) Run(ctx context.Context) error {
 
 // Sync reads what somebody else wrote and does the file's pending work, but for what waits for the next rewrite.
 func (f *File) Sync(ctx context.Context) error {
-	err := f.readIfChanged(ctx)
-	if err == nil {
-		err = f.append(ctx)
+	var err error
+	for range maxRaces {
+		// Their will comes first: after a race everything begins anew.
+		if err = f.sync(ctx); !errors.Is(err, errRaced) {
+			break
+		}
+		f.id = identity{}
 	}
-	if err == nil && time.Now().After(f.nextRewrite) {
-		err = f.rewrite(ctx)
+	if ctx.Err() != nil {
+		return err
 	}
-	if err != nil && ctx.Err() == nil {
+	f.mu.Lock()
+	f.trouble = ""
+	if err != nil {
+		f.trouble = err.Error()
+	}
+	f.mu.Unlock()
+	if err != nil {
 		return errors.Join(err, f.do(ctx, func(*judge.Judge) { f.changed(err) }))
 	}
-	return err
+	return nil
+}
+
+func (f *File) sync(ctx context.Context) error {
+	if path := resolve(f.name); path != f.path {
+		f.path, f.id = path, identity{}
+	}
+	if f.reread.Swap(false) {
+		f.id = identity{}
+	}
+	f.watch.follow(f.path, f.name)
+	if err := f.readIfChanged(ctx); err != nil {
+		return err
+	}
+	if err := f.takeLate(); err != nil {
+		return err
+	}
+	if err := f.append(ctx); err != nil {
+		return err
+	}
+	if time.Now().Before(f.nextRewrite) {
+		return nil
+	}
+	return f.rewrite(ctx)
 }
 
 // Finish does all pending work, the last time.
@@ -150,46 +218,93 @@ func (f *File) Finish(ctx context.Context) error {
 
 // readIfChanged takes in what people wrote.
 func (f *File) readIfChanged(ctx context.Context) error {
-	f.mu.Lock()
-	known := f.id
-	f.mu.Unlock()
 	id, err := identify(f.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return f.missing(ctx)
-	}
-	if err != nil {
-		return err
-	}
-	if id == known {
+	if err == nil && id == f.id {
 		return nil
 	}
-	// A second look at a file that somebody is still writing in place would take the half for a will.
-	text, id, err := readSettled(ctx, f.path)
-	if errors.Is(err, os.ErrNotExist) {
-		return f.missing(ctx)
+	if f.watch.wasRead() {
+		f.recent.wasRead()
 	}
-	if err != nil {
+	text, id, err := f.readSettled(ctx)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return f.missing(ctx)
+	case errors.Is(err, errOdd):
+		return f.setAside(ctx, err.Error())
+	case err != nil:
 		return err
+	}
+	if f.torn != nil {
+		if text, id, err = f.mend(text, id); err != nil {
+			return err
+		}
+	}
+	if f.unsynced {
+		// Nothing counts as held before a whole new file is known to be on the disk.
+		if id, err = f.replace(text, text, id); err != nil {
+			return err
+		}
+		f.unsynced = false
+	}
+	f.existed = true
+	if odd := f.accident; odd != "" {
+		f.accident = ""
+		return f.setAside(ctx, odd)
 	}
 	parsed := blocklist.Parse(text, f.options())
 	var accident string
 	if err := f.do(ctx, func(j *judge.Judge) { accident = f.ingest(j, parsed, time.Now(), false) }); err != nil {
 		return err
 	}
+	f.recent.wasRead() // whoever reads this text sees all that it has of ours
 	if accident != "" {
-		kept, err := keepBeside(f.path)
-		if err != nil {
-			return err
-		}
-		f.log.Warn(fmt.Sprintf("blocklist: %s: taken for an accident, no ban is lifted; that file is kept as %s", accident, kept))
-		return f.missing(ctx)
+		return f.setAside(ctx, accident)
 	}
 	f.know(id)
 	return nil
 }
 
-// missing writes the whole book to a new file.
+// setAside answers an accident: the odd file is kept beside, and the whole book written anew.
+func (f *File) setAside(ctx context.Context, accident string) error {
+	kept, err := keepBeside(f.path)
+	if err != nil {
+		return err
+	}
+	f.log.Warn(fmt.Sprintf("blocklist: %s: taken for an accident, no ban is lifted; that file is kept as %s", accident, kept))
+	return f.writeAnew(ctx)
+}
+
+// mend makes what a crash left of a line of ours a comment.
+func (f *File) mend(text []byte, id identity) ([]byte, identity, error) {
+	from := len(text) - len(f.torn)
+	if from < 0 || !bytes.Equal(text[from:], f.torn) {
+		f.torn = nil // somebody put it right
+		return text, id, nil
+	}
+	better := mended(text, from)
+	id, err := f.replace(better, text, id)
+	if err != nil {
+		return nil, identity{}, err
+	}
+	f.log.Warn(fmt.Sprintf("blocklist: the last line was cut off by a crash: %.80q is not applied and now a comment", f.torn))
+	f.torn = nil
+	return better, id, nil
+}
+
+// missing answers that there is no file.
 func (f *File) missing(ctx context.Context) error {
+	if f.existed {
+		if missing, err := f.stillMissing(ctx); err != nil {
+			return err
+		} else if !missing {
+			return errRaced
+		}
+	}
+	return f.writeAnew(ctx)
+}
+
+// writeAnew writes the whole book to a new file.
+func (f *File) writeAnew(ctx context.Context) error {
 	var bans []byte
 	n := 0
 	err := f.do(ctx, func(j *judge.Judge) {
@@ -200,25 +315,10 @@ func (f *File) missing(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id, err := replaceFile(f.path, bans, identity{})
-	if errors.Is(err, errRaced) {
-		return f.raced(ctx)
-	}
-	if doErr := f.do(ctx, func(j *judge.Judge) {
-		j.Book().Done(ledger.File, err == nil)
-		if err == nil {
-			for b := range j.Book().All() {
-				if j.Book().Holds(ledger.File, b.Host) {
-					j.Book().Settle(ledger.File, b.Host)
-				}
-			}
-		}
-		f.changed(err)
-	}); doErr != nil {
-		return doErr
-	}
-	if err != nil {
-		return err
+	var id identity
+	f.watch.ourWrite(func() { id, err = createFile(f.path, bans) })
+	if doErr := f.done(ctx, err); doErr != nil || err != nil {
+		return errors.Join(err, doErr)
 	}
 	if f.existed {
 		f.log.Warn(fmt.Sprintf("blocklist: %s was missing; written anew with %d bans", f.path, n))
@@ -227,57 +327,73 @@ func (f *File) missing(ctx context.Context) error {
 	}
 	f.existed = true
 	f.know(id)
-	f.mu.Lock()
-	f.lines = n
-	f.mu.Unlock()
+	f.count(n)
 	return nil
 }
 
-// raced gives the work back and looks again at once: somebody wrote since the last look, and their will comes first.
-func (f *File) raced(ctx context.Context) error {
-	f.know(identity{})
-	f.Wake()
-	return f.do(ctx, func(j *judge.Judge) { j.Book().Done(ledger.File, false) })
+// done tells the book how the work went that was taken from it.
+func (f *File) done(ctx context.Context, err error) error {
+	if errors.Is(err, errUnsynced) {
+		f.unsynced, f.id = true, identity{}
+	}
+	return f.do(ctx, func(j *judge.Judge) {
+		j.Book().Done(ledger.File, err == nil)
+		if !errors.Is(err, errRaced) {
+			f.changed(err)
+		}
+	})
 }
 
+// know says that we know all that the file has.
 func (f *File) know(id identity) {
-	f.mu.Lock()
 	f.id = id
+	if id == (identity{}) {
+		f.Wake() // but for what came with our write
+		return
+	}
+	f.watch.known()
+}
+
+func (f *File) count(lines int) {
+	f.mu.Lock()
+	f.lines = lines
 	f.mu.Unlock()
 }
 
 // append adds the bans that have no line yet: the common case, one write and one sync for all that came together.
 func (f *File) append(ctx context.Context) error {
 	var text []byte
-	n := 0
+	added := make(map[netip.Prefix]ending)
 	err := f.do(ctx, func(j *judge.Judge) {
 		for _, b := range j.Book().Fresh() {
 			text = blocklist.AppendLine(text, b)
-			n++
+			added[b.Host] = ending{}
 		}
 	})
-	if err != nil || n == 0 {
+	if err != nil || len(added) == 0 {
 		return err
 	}
-	f.mu.Lock()
-	known := f.id
-	f.mu.Unlock()
-	id, err := appendFile(f.path, text, known)
-	if errors.Is(err, errRaced) {
-		return f.raced(ctx)
+	if !f.endsLine() {
+		// A person's last line has no end: ours must not become a part of it.
+		text = append([]byte{'\n'}, text...)
 	}
-	if doErr := f.do(ctx, func(j *judge.Judge) {
-		j.Book().Done(ledger.File, err == nil)
-		f.changed(err)
-	}); doErr != nil {
-		return doErr
+	if f.watch.wasRead() {
+		f.recent.wasRead()
 	}
-	if err != nil {
-		return err
+	id := f.id
+	f.watch.ourWrite(func() { id, err = appendFile(f.path, text, id) })
+	if err == nil {
+		f.recent.wrote(time.Now(), added)
 	}
-	f.mu.Lock()
+	if doErr := f.done(ctx, err); doErr != nil || err != nil {
+		return errors.Join(err, doErr)
+	}
 	f.id = id
-	f.lines += n
+	if id == (identity{}) {
+		f.Wake()
+	}
+	f.mu.Lock()
+	f.lines += len(added)
 	f.mu.Unlock()
 	return nil
 }
@@ -289,45 +405,55 @@ func (f *File) rewrite(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	text, id, err := readFile(f.path)
+	text, id, err := f.readKnown()
 	if err != nil {
 		return err
-	}
-	f.mu.Lock()
-	known := f.id
-	f.mu.Unlock()
-	if id != known {
-		return f.raced(ctx)
 	}
 	parsed := blocklist.Parse(text, f.options())
-	same := false
-	if err := f.do(ctx, func(j *judge.Judge) {
-		bans, gone := j.Book().Work(ledger.File, 0)
-		added, appended := parsed.Edit(bans, gone)
-		same = appended && len(added) == 0
-	}); err != nil {
+	var bans []policy.Ban
+	var gone []netip.Prefix
+	if err := f.do(ctx, func(j *judge.Judge) { bans, gone = j.Book().Work(ledger.File, 0) }); err != nil {
 		return err
 	}
-	if !same {
-		id, err = replaceFile(f.path, parsed.Bytes(), id)
+	before := linesOf(parsed, bans, gone)
+	if added, appended := parsed.Edit(bans, gone); !appended || len(added) > 0 {
+		if id, err = f.replace(parsed.Bytes(), text, id); err == nil {
+			f.recent.wrote(time.Now(), before)
+		}
 	}
-	if errors.Is(err, errRaced) {
-		return f.raced(ctx)
+	if doErr := f.done(ctx, err); doErr != nil || err != nil {
+		return errors.Join(err, doErr)
 	}
-	if doErr := f.do(ctx, func(j *judge.Judge) {
-		j.Book().Done(ledger.File, err == nil)
-		f.changed(err)
-	}); doErr != nil {
-		return doErr
-	}
-	if err != nil {
-		return err
-	}
-	f.lastRewrite = time.Since(began)
-	f.nextRewrite = time.Now().Add(rewritePace * f.lastRewrite)
-	f.mu.Lock()
+	took := time.Since(began)
+	f.nextRewrite = time.Now().Add(min(rewritePace*took, max(mostPace, 3*took)))
 	f.id = id
-	f.lines = parsed.Len()
-	f.mu.Unlock()
+	if id == (identity{}) {
+		f.Wake()
+	}
+	f.count(parsed.Len())
 	return nil
+}
+
+// readKnown reads the file that we know; errRaced when it is another one.
+func (f *File) readKnown() (text []byte, id identity, err error) {
+	f.watch.ourRead(func() { text, id, err = readFile(f.path) })
+	if errors.Is(err, os.ErrNotExist) || err == nil && id != f.id {
+		err = errRaced
+	}
+	return text, id, err
+}
+
+// replace is replaceFile for the file that we know, old with the identity id.
+func (f *File) replace(text, old []byte, id identity) (identity, error) {
+	if f.watch.wasRead() {
+		f.recent.wasRead()
+	}
+	var left *os.File
+	var err error
+	f.watch.ourWrite(func() { id, left, err = replaceFile(f.path, text, old, id) })
+	f.keepLate(left)
+	if errors.Is(err, errUnsynced) {
+		f.unsynced, f.id = true, identity{}
+	}
+	return id, err
 }

@@ -1,7 +1,11 @@
 package mirror
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
+	"net/netip"
+	"os"
 	"time"
 
 	"banset/policy"
@@ -18,9 +22,14 @@ const shownProblems = 20
 
 // ingest compares the file's text with what it was last known to hold and takes the difference as a person's will,
 // unless it looks like an accident: then nothing is taken and the accident is told. quiet leaves out the log lines of
-// single bans, for a start.
+// single bans, for a start. What a text from before our last write would take back is not taken; see recent.
 func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet bool) (accident string) {
 	book := j.Book()
+	allowed := func(host netip.Prefix) bool {
+		_, ok := j.Allow().Covers(host)
+		return ok
+	}
+	f.putBack(book, f.recent.stale(book, file, allowed, now))
 	var removed []policy.Ban
 	held := 0
 	for b := range book.All() {
@@ -102,6 +111,26 @@ func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet
 	return ""
 }
 
+// putBack makes the file's lines of hosts what the book says, after a text was saved from before it did.
+func (f *File) putBack(book *ledger.Ledger, hosts []netip.Prefix) {
+	for i, host := range hosts {
+		book.Mark(ledger.File, host)
+		book.Mark(ledger.State, host) // after a crash it must not be taken for a person's will
+		if i == shownProblems {
+			f.log.Warn(fmt.Sprintf("blocklist: it was saved as it was before that: %d changes are put back", len(hosts)))
+		}
+		if i >= shownProblems {
+			continue
+		}
+		const why = "the blocklist was saved as it was before that; to change it, do it again"
+		if b, ok := book.Get(host); ok {
+			f.log.Warn(fmt.Sprintf("[%s] Ban %s %s is kept: %s", Label(b), Host(host), Until(b), why))
+		} else {
+			f.log.Warn(fmt.Sprintf("[by hand] %s stays unbanned: %s", Host(host), why))
+		}
+	}
+}
+
 // tell keeps the problems for status and logs those that are new.
 func (f *File) tell(entries int, problems []string) {
 	f.mu.Lock()
@@ -128,7 +157,8 @@ type Remembered struct {
 }
 
 // Load fills an empty book at a start, before anything runs: with what the state remembers, and then with what the
-// file says. A file that vanished loses nothing, a line that somebody took out while nobody looked is a pardon.
+// file says. A file that vanished loses nothing, a line that somebody took out while nobody looked is a pardon. A file
+// that can't be read now is reported, and read when it can be. The error is an [os.ErrNotExist], or nil.
 func (f *File) Load(j *judge.Judge, remembered []Remembered, now time.Time) error {
 	book := j.Book()
 	for _, r := range remembered {
@@ -148,19 +178,31 @@ func (f *File) Load(j *judge.Judge, remembered []Remembered, now time.Time) erro
 	text, id, err := readFile(f.path)
 	if err != nil {
 		owed(book)
-		return err
-	}
-	f.existed = true
-	if accident := f.ingest(j, blocklist.Parse(text, f.options()), now, true); accident != "" {
-		kept, err := keepBeside(f.path)
-		if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		f.log.Warn(fmt.Sprintf("blocklist: %s: taken for an accident, no ban is lifted; that file is kept as %s", accident, kept))
+		f.existed = true
+		f.mu.Lock()
+		f.trouble = err.Error() // the first look logs it
+		f.mu.Unlock()
+		return nil
+	}
+	f.existed = true
+	if from, torn := tornFrom(text, f.options(), len(remembered) > 0); torn {
+		f.torn, text, id = text[from:], text[:from], identity{}
+		for _, r := range remembered {
+			// Should the disk have lost what it had taken, the line is no will of a person either.
+			if bytes.HasPrefix(blocklist.AppendLine(nil, r.Ban), f.torn) {
+				book.Mark(ledger.File, r.Ban.Host)
+			}
+		}
+	}
+	if accident := f.ingest(j, blocklist.Parse(text, f.options()), now, true); accident != "" {
+		f.accident = accident // the first look sets it aside
 		owed(book)
 		return nil
 	}
-	f.know(id)
+	f.id = id
 	return nil
 }
 

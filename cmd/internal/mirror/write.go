@@ -1,7 +1,7 @@
 package mirror
 
 import (
-	"context"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -9,10 +9,21 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// errRaced says that somebody wrote to the file between our look and our write; nothing was written.
-var errRaced = errors.New("somebody else wrote to the file at the same moment")
+var (
+	// errRaced says that somebody else wrote to the file at the same moment. Our work is not in it and has to be done
+	// again on top of theirs.
+	errRaced = errors.New("somebody else writes to the file all the time")
+	// errUnsynced says that the text is in the file but perhaps not on the disk, and that no second sync of that file
+	// could tell: the kernel reports a failed write-back once and forgets it.
+	errUnsynced = errors.New("the disk did not take it")
+)
+
+// tooLarge is the size of a file that is not read: a blocklist of two million lines fits, a log by mistake does not.
+const tooLarge = 256 << 20
 
 // identity tells whether a file is still the one we know, with the bytes we know.
 type identity struct {
@@ -34,25 +45,41 @@ func identify(path string) (identity, error) {
 	return identityOf(info), nil
 }
 
-// readFile reads the whole file, and the identity of just what was read.
-func readFile(path string) ([]byte, identity, error) {
-	file, err := os.Open(path)
+// errOdd is a file that can't be a blocklist.
+var errOdd = errors.New("not a regular file")
+
+// openFile opens the blocklist for reading. What is no regular file is an errOdd.
+func openFile(path string) (*os.File, error) {
+	// A FIFO without a writer must not hold us.
+	file, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
-		return nil, identity{}, err
+		return nil, err
 	}
-	defer file.Close()
+	switch info, err := file.Stat(); {
+	case err != nil:
+		file.Close()
+		return nil, err
+	case !info.Mode().IsRegular():
+		file.Close()
+		return nil, fmt.Errorf("%s: %w", path, errOdd)
+	}
+	return file, nil
+}
+
+// readAll reads an open file from its start, and the identity of just what was read.
+func readAll(file *os.File) ([]byte, identity, error) {
 	for {
 		before, err := file.Stat()
 		if err != nil {
 			return nil, identity{}, err
 		}
-		if !before.Mode().IsRegular() {
-			return nil, identity{}, fmt.Errorf("%s is not a regular file", path)
+		if before.Size() > tooLarge {
+			return nil, identity{}, fmt.Errorf("%s is %d MiB large: not read", file.Name(), before.Size()>>20)
 		}
 		text := make([]byte, before.Size())
 		n, err := io.ReadFull(io.NewSectionReader(file, 0, before.Size()), text)
 		if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
-			return nil, identity{}, fmt.Errorf("reading %s: %w", path, err)
+			return nil, identity{}, fmt.Errorf("reading %s: %w", file.Name(), err)
 		}
 		after, err := file.Stat()
 		if err != nil {
@@ -64,88 +91,187 @@ func readFile(path string) ([]byte, identity, error) {
 	}
 }
 
-// readSettled is readFile for a file that a person may be writing in place: it waits until the file has not changed
-// for a moment, so that a half-written file is not taken for what the person wants.
-func readSettled(ctx context.Context, path string) ([]byte, identity, error) {
-	for {
-		text, id, err := readFile(path)
-		if err != nil {
-			return nil, id, err
-		}
-		wait := settle
-		if len(text) == 0 {
-			wait = 5 * settle // an editor that writes in place truncates first
-		}
-		select {
-		case <-ctx.Done():
-			return nil, identity{}, ctx.Err()
-		case <-time.After(wait):
-		}
-		if again, err := identify(path); err != nil || again == id {
-			return text, id, err
-		}
+// readFile reads the whole file at path.
+func readFile(path string) ([]byte, identity, error) {
+	file, err := openFile(path)
+	if err != nil {
+		return nil, identity{}, err
 	}
+	defer file.Close()
+	return readAll(file)
 }
 
-const settle = 20 * time.Millisecond
+// lease keeps everybody else from opening the file until release is called, for writing (unix.F_RDLCK) or at all
+// (unix.F_WRLCK). It is refused when somebody has it open already, and where leases don't exist. See fcntl(2).
+func lease(file *os.File, kind int) (release func(), err error) {
+	if _, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, kind); err != nil {
+		return func() {}, err
+	}
+	return func() { unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_UNLCK) }, nil
+}
 
-// appendFile adds text to the file we know, synced. On an error the file is as it was.
+// appendFile adds text to the file we know, synced. On an error the file is as it was, but for errUnsynced.
 func appendFile(path string, text []byte, known identity) (identity, error) {
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND, 0)
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return identity{}, errRaced
+	}
 	if err != nil {
 		return identity{}, err
 	}
 	defer file.Close()
+	if err := appendTo(file, text, known); err != nil {
+		return identity{}, err
+	}
+	if err := file.Sync(); err != nil {
+		return identity{}, fmt.Errorf("syncing %s: %w: %w", path, err, errUnsynced)
+	}
 	info, err := file.Stat()
 	if err != nil {
 		return identity{}, err
 	}
-	if identityOf(info) != known {
-		return identity{}, errRaced
-	}
-	size := info.Size()
-	var last [1]byte
-	if size > 0 {
-		if _, err := file.ReadAt(last[:], size-1); err != nil {
-			return identity{}, fmt.Errorf("reading the end of %s: %w", path, err)
-		}
-		if last[0] != '\n' {
-			// A person's last line has no end: ours must not become a part of it.
-			text = append([]byte{'\n'}, text...)
-		}
-	}
-	if _, err := file.Write(text); err != nil {
-		// Half a line would be read as garbage, or as a shorter address.
-		return identity{}, errors.Join(fmt.Errorf("appending to %s: %w", path, err), file.Truncate(size))
-	}
-	if err := file.Sync(); err != nil {
-		return identity{}, fmt.Errorf("syncing %s: %w", path, err)
-	}
-	if info, err = file.Stat(); err != nil {
-		return identity{}, err
-	}
-	if info.Size() != size+int64(len(text)) {
-		return identity{}, nil // somebody wrote at the same time: read it again
+	if info.Size() != known.size+int64(len(text)) {
+		return identity{}, nil // somebody added to it since: it has to be read again
 	}
 	return identityOf(info), nil
 }
 
-// replaceFile puts text in the place of the file, whole or not at all: temporary file, sync, rename, sync of the
-// directory. It keeps owner and mode. known is what was read; errRaced when that is no longer what stands there. The
-// zero identity replaces only a file that is missing.
-func replaceFile(path string, text []byte, known identity) (id identity, err error) {
-	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+// appendTo writes text behind what is known, or nothing at all.
+func appendTo(file *os.File, text []byte, known identity) error {
+	// An editor that writes in place would otherwise mix its text with ours when it begins between our look and our
+	// write. The lease is refused when somebody only reads the file, so it can't be all that we rely on.
+	release, _ := lease(file, unix.F_WRLCK)
+	defer release()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if identityOf(info) != known {
+		return errRaced
+	}
+	n, err := file.Write(text)
+	end, seekErr := file.Seek(0, io.SeekCurrent)
+	if err == nil && (seekErr != nil || end == known.size+int64(len(text))) {
+		return seekErr
+	}
+	if seekErr == nil {
+		// Half a line would be read as garbage, or as a shorter address. Nor may ours stand inside a text that somebody
+		// began to write between the two. What came behind ours stays, in that case with ours.
+		if info, statErr := file.Stat(); statErr == nil && info.Size() == end {
+			seekErr = file.Truncate(end - int64(n))
+		}
+	}
+	if err == nil {
+		err = errRaced
+	} else {
+		err = fmt.Errorf("appending to %s: %w", file.Name(), err)
+	}
+	return errors.Join(err, seekErr)
+}
+
+// hidden is the name that the file's next version has until it is whole, and its last one until it goes. There is one
+// writer at a time (the state's lock), and what a crash leaves there the next write removes.
+func hidden(path string) string {
+	return filepath.Join(filepath.Dir(path), hiddenName(filepath.Base(path)))
+}
+
+func hiddenName(base string) string { return "." + base + ".new" }
+
+// createFile puts text where no file is, whole or not at all. errRaced when there is one now.
+func createFile(path string, text []byte) (identity, error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return identity{}, err
 	}
-	tmp, err := os.CreateTemp(dir, "."+filepath.Base(path)+".new-*")
+	next, err := prepare(path, text)
 	if err != nil {
 		return identity{}, err
 	}
+	defer next.Close()
+	err = unix.Renameat2(unix.AT_FDCWD, hidden(path), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) {
+		err = os.Link(hidden(path), path) // a file system without; the hidden name goes with the next write
+	}
+	if err != nil {
+		os.Remove(hidden(path))
+		if errors.Is(err, os.ErrExist) {
+			return identity{}, errRaced
+		}
+		return identity{}, fmt.Errorf("renaming %s: %w", hidden(path), err)
+	}
+	return finish(path, next, len(text))
+}
+
+// replaceFile puts text in the place of the file, whole or not at all: a new file, sync, exchange of the two names,
+// sync of the directory. It keeps owner and mode. old and known are what was read; errRaced when that is no longer
+// what stands there.
+//
+// left is a file that had the name and has it no more, open at a place behind what we know of it: somebody who opened
+// it before may write to it yet. It may be there with an error, too, and is nil when there is none.
+func replaceFile(path string, text, old []byte, known identity) (id identity, left *os.File, err error) {
+	next, err := prepare(path, text)
+	if err != nil {
+		return identity{}, nil, err
+	}
 	defer func() {
-		tmp.Close()
+		os.Remove(hidden(path))
+		if left != next {
+			next.Close()
+		}
+	}()
+	now, err := identify(path)
+	if errors.Is(err, os.ErrNotExist) || err == nil && now != known {
+		return identity{}, nil, errRaced
+	}
+	if err != nil {
+		return identity{}, nil, err
+	}
+	exchange := func() error {
+		return unix.Renameat2(unix.AT_FDCWD, hidden(path), unix.AT_FDCWD, path, unix.RENAME_EXCHANGE)
+	}
+	switch err := exchange(); {
+	case errors.Is(err, unix.EINVAL): // a file system without
+		if err := os.Rename(hidden(path), path); err != nil {
+			return identity{}, nil, err
+		}
+		id, err := finish(path, next, len(text))
+		return id, nil, err
+	case errors.Is(err, os.ErrNotExist):
+		return identity{}, nil, errRaced
+	case err != nil:
+		return identity{}, nil, fmt.Errorf("renaming %s: %w", hidden(path), err)
+	}
+	// Between the look and the exchange somebody may have written to the file, or put another one in its place.
+	was, err := os.Open(hidden(path))
+	if err != nil {
+		return identity{}, nil, errors.Join(errRaced, err, exchange())
+	}
+	after, _, err := readAll(was)
+	if err != nil || !bytes.Equal(after, old) {
+		was.Close()
+		_, seekErr := next.Seek(int64(len(text)), io.SeekStart)
+		return identity{}, next, errors.Join(errRaced, err, exchange(), seekErr)
+	}
+	if _, err := was.Seek(int64(len(old)), io.SeekStart); err != nil {
+		was.Close()
+		return identity{}, nil, err
+	}
+	id, err = finish(path, next, len(text))
+	return id, was, err
+}
+
+// prepare writes text to the hidden file, synced, with the look of the file it will replace.
+func prepare(path string, text []byte) (next *os.File, err error) {
+	name := hidden(path)
+	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if next, err = os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err != nil {
+		return nil, err
+	}
+	defer func() {
 		if err != nil {
-			os.Remove(tmp.Name())
+			next.Close()
+			os.Remove(name)
 		}
 	}()
 	mode := os.FileMode(0o640)
@@ -153,42 +279,37 @@ func replaceFile(path string, text []byte, known identity) (id identity, err err
 		mode = info.Mode().Perm()
 		st := info.Sys().(*syscall.Stat_t)
 		if int(st.Uid) != os.Geteuid() || int(st.Gid) != os.Getegid() {
-			// Without the right to give files away the new one is ours: better than none.
-			if err := tmp.Chown(int(st.Uid), int(st.Gid)); err != nil && !errors.Is(err, os.ErrPermission) {
-				return identity{}, err
+			// Without the right to give files away, or with an owner that our user namespace has no number for, the new
+			// one is ours: better than none.
+			err := next.Chown(int(st.Uid), int(st.Gid))
+			if err != nil && !errors.Is(err, os.ErrPermission) && !errors.Is(err, unix.EINVAL) {
+				return nil, err
 			}
 		}
 	}
-	if err := tmp.Chmod(mode); err != nil {
+	if err := next.Chmod(mode); err != nil {
+		return nil, err
+	}
+	if _, err := next.Write(text); err != nil {
+		return nil, fmt.Errorf("writing %s: %w", name, err)
+	}
+	if err := next.Sync(); err != nil {
+		return nil, fmt.Errorf("syncing %s: %w", name, err)
+	}
+	return next, nil
+}
+
+// finish makes the new name last, and returns the identity of what we wrote; the zero one when somebody wrote to it
+// since.
+func finish(path string, next *os.File, size int) (identity, error) {
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return identity{}, fmt.Errorf("%w: %w", err, errUnsynced)
+	}
+	info, err := next.Stat()
+	if err != nil || info.Size() != int64(size) {
 		return identity{}, err
 	}
-	if _, err := tmp.Write(text); err != nil {
-		return identity{}, fmt.Errorf("writing %s: %w", tmp.Name(), err)
-	}
-	if err := tmp.Sync(); err != nil {
-		return identity{}, fmt.Errorf("syncing %s: %w", tmp.Name(), err)
-	}
-	if known == (identity{}) {
-		// link refuses to replace what came back in the meantime.
-		if err := os.Link(tmp.Name(), path); err != nil {
-			if errors.Is(err, os.ErrExist) {
-				return identity{}, errRaced
-			}
-			return identity{}, err
-		}
-		os.Remove(tmp.Name())
-	} else {
-		if now, err := identify(path); err != nil || now != known {
-			return identity{}, errRaced
-		}
-		if err := os.Rename(tmp.Name(), path); err != nil {
-			return identity{}, err
-		}
-	}
-	if err := syncDir(dir); err != nil {
-		return identity{}, err
-	}
-	return identify(path)
+	return identityOf(info), nil
 }
 
 func syncDir(dir string) error {
@@ -206,16 +327,26 @@ func syncDir(dir string) error {
 // keepBeside renames an odd file so that a person can look at it, and returns its new name.
 func keepBeside(path string) (string, error) {
 	for i := 0; ; i++ {
-		name := path + ".odd-" + time.Now().UTC().Format("20060102T150405Z")
-		if i > 0 {
-			name += fmt.Sprintf("-%d", i)
-		}
-		if _, err := os.Lstat(name); err == nil {
+		name := oddName(path, i)
+		err := unix.Renameat2(unix.AT_FDCWD, path, unix.AT_FDCWD, name, unix.RENAME_NOREPLACE)
+		if errors.Is(err, os.ErrExist) {
 			continue
 		}
-		if err := os.Rename(path, name); err != nil {
-			return "", err
+		if errors.Is(err, unix.EINVAL) {
+			err = os.Rename(path, name)
+		}
+		if err != nil {
+			return "", fmt.Errorf("renaming %s to %s: %w", path, name, err)
 		}
 		return name, nil
 	}
+}
+
+// oddName is the i-th name, from 0, for an odd file that is kept.
+func oddName(path string, i int) string {
+	name := path + ".odd-" + time.Now().UTC().Format("20060102T150405Z")
+	if i > 0 {
+		name += fmt.Sprintf("-%d", i)
+	}
+	return name
 }

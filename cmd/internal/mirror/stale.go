@@ -1,0 +1,162 @@
+package mirror
+
+import (
+	"net/netip"
+	"time"
+
+	"banset/policy"
+	"banset/policy/blocklist"
+	"banset/policy/ledger"
+)
+
+// A text that is saved may be older than it looks: a person opened the file, the daemon wrote to it, and the person
+// saves what they had on the screen. Their text then takes back what the daemon wrote since, and that is nobody's
+// will. These are the rules, host by host, for a line that a saved text has as it was before our last change to it:
+//
+//  1. Nobody read the file between that change and the save: the person can't have seen it. The change is put back.
+//  2. The text has that change or a later one of ours, of any host: the person has seen it. It is their will.
+//  3. Neither is known for sure, because somebody or something read the file meanwhile, and the text differs in other
+//     hosts as well, so that there is another reason why it was saved: within staleFor of the change it is put back,
+//     once. Saved like that again it is the person's will, and so it is when nothing else differs.
+//
+// Reading is seen by inotify's IN_ACCESS. Where there is no inotify, rule 1 never holds.
+
+// staleFor is how long a text may have been on somebody's screen for rule 3.
+const staleFor = 15 * time.Minute
+
+// maxRecent bounds the changes that are remembered.
+const maxRecent = 1 << 16
+
+// recent remembers our last changes to the file's lines.
+type recent struct {
+	write uint64 // counts our writes
+	read  uint64 // the last write that somebody may have read
+	lines map[netip.Prefix]recentLine
+}
+
+type recentLine struct {
+	before   ending // what the file had of the host
+	write    uint64
+	at       time.Time
+	restored bool // put back by rule 3
+}
+
+// ending is what counts of a host's line: whether there is one, and its end.
+type ending struct {
+	line  bool
+	until int64
+}
+
+// wasRead notes that somebody may have read all that we wrote.
+func (r *recent) wasRead() { r.read = r.write }
+
+// wrote notes a write of ours that changed the line of each host from what before says. The write has just been done,
+// and who read the file before it has been noted.
+func (r *recent) wrote(now time.Time, before map[netip.Prefix]ending) {
+	r.write++
+	if r.lines == nil || len(r.lines)+len(before) > maxRecent {
+		old := r.lines
+		r.lines = make(map[netip.Prefix]recentLine)
+		for host, l := range old {
+			if l.write > r.read && len(old)+len(before) <= 2*maxRecent {
+				r.lines[host] = l
+			}
+		}
+	}
+	for host, was := range before {
+		r.lines[host] = recentLine{before: was, write: r.write, at: now, restored: r.lines[host].restored}
+	}
+}
+
+// stale returns the hosts whose line in the file is as it was before our last change, but not by anybody's will.
+// allowed tells the hosts whose lines stay in the file without being applied.
+func (r *recent) stale(book *ledger.Ledger, file *blocklist.File, allowed func(netip.Prefix) bool, now time.Time) []netip.Prefix {
+	seen := uint64(0) // the last write that the text has something of
+	var back, doubtful []netip.Prefix
+	for host, l := range r.lines {
+		if !book.Holds(ledger.File, host) {
+			continue // what we know of it is not what was there
+		}
+		switch inFile, ours := endingIn(file, host), endingOf(book, host); {
+		case inFile == ours && ours != l.before:
+			seen = max(seen, l.write)
+		case inFile.line && inFile.until <= now.Unix():
+			// A ban that is over leaves the file, whoever put its line there.
+		case inFile == l.before && ours != l.before:
+			back = append(back, host)
+		}
+	}
+	sure := back[:0]
+	for _, host := range back {
+		switch l := r.lines[host]; {
+		case l.write <= seen:
+		case l.write > r.read:
+			sure = append(sure, host)
+		case !l.restored && now.Sub(l.at) < staleFor:
+			doubtful = append(doubtful, host)
+		}
+	}
+	if len(doubtful) > 0 && otherChanges(book, file, allowed, now, sure, doubtful) {
+		for _, host := range doubtful {
+			l := r.lines[host]
+			l.restored = true
+			r.lines[host] = l
+		}
+		return append(sure, doubtful...)
+	}
+	return sure
+}
+
+// otherChanges reports whether the file differs from what it was known to hold in hosts that are in none of the lists.
+func otherChanges(book *ledger.Ledger, file *blocklist.File, allowed func(netip.Prefix) bool, now time.Time, lists ...[]netip.Prefix) bool {
+	explained := make(map[netip.Prefix]bool)
+	for _, list := range lists {
+		for _, host := range list {
+			explained[host] = true
+		}
+	}
+	for b := range book.All() {
+		if !explained[b.Host] && !b.Ended(now) && book.Filed(b.Host) && book.Holds(ledger.File, b.Host) &&
+			endingIn(file, b.Host) != (ending{true, b.Until}) {
+			return true
+		}
+	}
+	for e := range file.Entries() {
+		host := e.Ban.Host
+		if _, ok := book.Get(host); ok || explained[host] || e.Ban.Ended(now) || !book.Holds(ledger.File, host) || allowed(host) {
+			continue
+		}
+		return true
+	}
+	return false
+}
+
+func endingIn(file *blocklist.File, host netip.Prefix) ending {
+	e, ok := file.Lookup(host)
+	if !ok {
+		return ending{}
+	}
+	return ending{true, e.Ban.Until}
+}
+
+func endingOf(book *ledger.Ledger, host netip.Prefix) ending {
+	b, ok := book.Get(host)
+	if !ok {
+		return ending{}
+	}
+	return ending{true, b.Until}
+}
+
+// linesOf is what the file has of the hosts of a piece of work, before it is done.
+func linesOf(file *blocklist.File, bans []policy.Ban, gone []netip.Prefix) map[netip.Prefix]ending {
+	before := make(map[netip.Prefix]ending, len(bans)+len(gone))
+	for _, b := range bans {
+		before[b.Host] = endingIn(file, b.Host)
+	}
+	for _, host := range gone {
+		if was := endingIn(file, host); was.line {
+			before[host] = was
+		}
+	}
+	return before
+}
