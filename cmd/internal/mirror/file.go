@@ -222,9 +222,7 @@ func (f *File) readIfChanged(ctx context.Context) error {
 	if err == nil && id == f.id {
 		return nil
 	}
-	if f.watch.wasRead() {
-		f.recent.wasRead()
-	}
+	f.noteReaders()
 	text, id, err := f.readSettled(ctx)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -256,7 +254,7 @@ func (f *File) readIfChanged(ctx context.Context) error {
 	if err := f.do(ctx, func(j *judge.Judge) { accident = f.ingest(j, parsed, time.Now(), false) }); err != nil {
 		return err
 	}
-	f.recent.wasRead() // whoever reads this text sees all that it has of ours
+	f.recent.wasRead(time.Now()) // whoever reads this text sees all that it has of ours
 	if accident != "" {
 		return f.setAside(ctx, accident)
 	}
@@ -354,6 +352,13 @@ func (f *File) know(id identity) {
 	f.watch.known()
 }
 
+// noteReaders notes who read the file before the write that comes.
+func (f *File) noteReaders() {
+	if at, ok := f.watch.wasRead(); ok {
+		f.recent.wasRead(at)
+	}
+}
+
 func (f *File) count(lines int) {
 	f.mu.Lock()
 	f.lines = lines
@@ -377,9 +382,7 @@ func (f *File) append(ctx context.Context) error {
 		// A person's last line has no end: ours must not become a part of it.
 		text = append([]byte{'\n'}, text...)
 	}
-	if f.watch.wasRead() {
-		f.recent.wasRead()
-	}
+	f.noteReaders()
 	id := f.id
 	f.watch.ourWrite(func() { id, err = appendFile(f.path, text, id) })
 	if err == nil {
@@ -445,9 +448,7 @@ func (f *File) readKnown() (text []byte, id identity, err error) {
 
 // replace is replaceFile for the file that we know, old with the identity id.
 func (f *File) replace(text, old []byte, id identity) (identity, error) {
-	if f.watch.wasRead() {
-		f.recent.wasRead()
-	}
+	f.noteReaders()
 	var left *os.File
 	var err error
 	f.watch.ourWrite(func() { id, left, err = replaceFile(f.path, text, old, id) })

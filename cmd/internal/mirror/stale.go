@@ -14,14 +14,15 @@ import (
 // will. These are the rules, host by host, for a line that a saved text has as it was before our last change to it:
 //
 //  1. Nobody read the file between that change and the save: the person can't have seen it. The change is put back.
-//  2. The text has that change or a later one of ours, of any host: the person has seen it. It is their will.
-//  3. Neither is known for sure, because somebody or something read the file meanwhile, and the text differs in other
-//     hosts as well, so that there is another reason why it was saved: within staleFor of the change it is put back,
-//     once. Saved like that again it is the person's will, and so it is when nothing else differs.
+//  2. The text has that change or a later one of ours, of any host, or nobody read the file in the staleFor before that
+//     change: the person has seen it. It is their will.
+//  3. Somebody read the file both before the change and after it, so neither is sure. When the text differs in other
+//     hosts as well, there is another reason why it was saved, and the change is put back, once. Saved like that again
+//     it is the person's will, and so it is when nothing else differs, or staleFor after the change.
 //
-// Reading is seen by inotify's IN_ACCESS. Where there is no inotify, rule 1 never holds.
+// Reading is seen by inotify's IN_ACCESS. Where there is no inotify, it is taken that somebody reads all the time.
 
-// staleFor is how long a text may have been on somebody's screen for rule 3.
+// staleFor is how long a text may have been on somebody's screen for the rules 2 and 3.
 const staleFor = 15 * time.Minute
 
 // maxRecent bounds the changes that are remembered.
@@ -29,10 +30,13 @@ const maxRecent = 1 << 16
 
 // recent remembers our last changes to the file's lines.
 type recent struct {
-	write uint64 // counts our writes
-	read  uint64 // the last write that somebody may have read
+	write uint64               // counts our writes
+	reads map[uint64]time.Time // when somebody may have read the file as it was after that write; the last of each
 	lines map[netip.Prefix]recentLine
 }
+
+// maxReads bounds the writes whose readers are remembered.
+const maxReads = 256
 
 type recentLine struct {
 	before   ending // what the file had of the host
@@ -48,7 +52,22 @@ type ending struct {
 }
 
 // wasRead notes that somebody may have read all that we wrote.
-func (r *recent) wasRead() { r.read = r.write }
+func (r *recent) wasRead(now time.Time) {
+	if r.reads == nil || len(r.reads) >= maxReads {
+		// The last one alone keeps the rules on the side of the person.
+		r.reads = make(map[uint64]time.Time)
+	}
+	r.reads[r.write] = now
+}
+
+// readers reports whether somebody read the file lately as it was before a write, and ever after it.
+func (r *recent) readers(write uint64, now time.Time) (before, after bool) {
+	for v, at := range r.reads {
+		after = after || v >= write
+		before = before || v < write && now.Sub(at) < staleFor
+	}
+	return before, after
+}
 
 // wrote notes a write of ours that changed the line of each host from what before says. The write has just been done,
 // and who read the file before it has been noted.
@@ -58,7 +77,7 @@ func (r *recent) wrote(now time.Time, before map[netip.Prefix]ending) {
 		old := r.lines
 		r.lines = make(map[netip.Prefix]recentLine)
 		for host, l := range old {
-			if l.write > r.read && len(old)+len(before) <= 2*maxRecent {
+			if _, after := r.readers(l.write, now); !after && len(old)+len(before) <= 2*maxRecent {
 				r.lines[host] = l
 			}
 		}
@@ -88,11 +107,14 @@ func (r *recent) stale(book *ledger.Ledger, file *blocklist.File, allowed func(n
 	}
 	sure := back[:0]
 	for _, host := range back {
-		switch l := r.lines[host]; {
-		case l.write <= seen:
-		case l.write > r.read:
+		l := r.lines[host]
+		if l.write <= seen {
+			continue
+		}
+		switch before, after := r.readers(l.write, now); {
+		case !after:
 			sure = append(sure, host)
-		case !l.restored && now.Sub(l.at) < staleFor:
+		case before && !l.restored && now.Sub(l.at) < staleFor:
 			doubtful = append(doubtful, host)
 		}
 	}

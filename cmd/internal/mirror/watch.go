@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ type watcher struct {
 	fd    int
 	names map[int32]map[string]bool // by watch: the blocklist's names, and false for its hidden one
 	blind bool                      // not all is watched
-	read  bool                      // somebody read the file as we know it
+	read  time.Time                 // when somebody last read the file as we know it; zero: nobody did
 	dirty bool                      // somebody changed the file: what is read since is not what we know
 	own   []byte                    // what was done to the file during a read of our own; nil: there is none
 }
@@ -88,14 +89,18 @@ func (w *watcher) follow(paths ...string) {
 	}
 }
 
-// wasRead reports whether anybody else may have read the file as we know it since the last call.
-func (w *watcher) wasRead() bool {
+// wasRead returns when anybody else last may have read the file as we know it, since the last call; false when nobody
+// did.
+func (w *watcher) wasRead() (at time.Time, ok bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.take()
-	read := w.read || w.blind
-	w.read = false
-	return read
+	at = w.read
+	if w.blind {
+		at = time.Now()
+	}
+	w.read = time.Time{}
+	return at, !at.IsZero()
 }
 
 // ourRead runs f, which opens the file once, reads it and closes it, and does not take that for somebody else's reading.
@@ -133,7 +138,7 @@ func (w *watcher) known() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.take()
-	w.dirty, w.read = false, false
+	w.dirty, w.read = false, time.Time{}
 }
 
 // take takes in the events that are there. w.mu is held.
@@ -160,7 +165,7 @@ func (w *watcher) take() {
 // hear takes in one event. See inotify(7).
 func (w *watcher) hear(event *unix.InotifyEvent, name string) {
 	if event.Mask&unix.IN_Q_OVERFLOW != 0 {
-		w.read = true
+		w.read = time.Now()
 		w.tell()
 		return
 	}
@@ -184,7 +189,7 @@ func (w *watcher) hear(event *unix.InotifyEvent, name string) {
 		w.dirty = true
 	}
 	if event.Mask&unix.IN_ACCESS != 0 && !w.dirty {
-		w.read = true
+		w.read = time.Now()
 	}
 	if w.own == nil {
 		return
