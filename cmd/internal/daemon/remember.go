@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"strconv"
 	"time"
 
@@ -22,9 +21,9 @@ import (
 const (
 	// commitEvery is how much of the judgement a crash may have to repeat from the logs.
 	commitEvery = time.Second
-	// commitSoon is the pause until the first lines after a start are committed: so a daemon that never lives for long
-	// gets on all the same.
-	commitSoon = 50 * time.Millisecond
+	// commitSoon is the pause after the first commit of a life; it doubles up to commitEvery. So a daemon that never
+	// lives for long gets on with its logs all the same.
+	commitSoon = 20 * time.Millisecond
 )
 
 // buckets says where the state keeps each part of the judge's memory.
@@ -44,7 +43,6 @@ type memory struct {
 	ready chan struct{}
 	// unsaved is what a failed commit left, by bucket and key.
 	unsaved map[string]state.Change
-	reading bool // positions were committed since the start
 }
 
 func newMemory(store *state.Store, c *court, log *slog.Logger) *memory {
@@ -65,7 +63,7 @@ func (m *memory) Wake() {
 }
 
 func (m *memory) Run(ctx context.Context) error {
-	trouble := ""
+	trouble, pause := "", commitSoon
 	for {
 		select {
 		case <-ctx.Done():
@@ -75,10 +73,8 @@ func (m *memory) Run(ctx context.Context) error {
 		case <-m.wake:
 		}
 		err := m.commit(ctx)
-		wait := commitEvery
-		if !m.reading {
-			wait = commitSoon
-		}
+		wait := pause
+		pause = min(2*pause, commitEvery)
 		switch {
 		case ctx.Err() != nil:
 			continue
@@ -128,7 +124,6 @@ func (m *memory) commit(ctx context.Context) error {
 		return err
 	}
 	m.unsaved = nil
-	m.reading = m.reading || slices.ContainsFunc(changes, func(c state.Change) bool { return c.Bucket == state.Positions })
 	return nil
 }
 
