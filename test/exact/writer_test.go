@@ -50,7 +50,7 @@ const (
 
 // write runs the program until stop says so: lives is how often daemons were started, and sets the pace of rotation.
 func (l *logfile) write(stop *atomic.Bool, lives *atomic.Int64) {
-	next := lives.Load() + 1
+	next, turns := lives.Load()+1, 0
 	for !stop.Load() {
 		n := 1 + l.rng.IntN(8)
 		if l.rng.IntN(100) == 0 {
@@ -61,6 +61,10 @@ func (l *logfile) write(stop *atomic.Bool, lives *atomic.Int64) {
 			l.appendLate(1 + l.rng.IntN(3))
 		}
 		if now := lives.Load(); now >= next {
+			if turns++; turns%(kept/3) == 0 {
+				// What expires unread is lost for every reader: a daemon that lives for moments has to get that far.
+				l.awaitCommit()
+			}
 			for range 1 + l.rng.IntN(6)/5 {
 				l.closeLate()
 				l.append(1 + l.rng.IntN(3))
