@@ -95,8 +95,6 @@ func (g *file) stat() (st unix.Stat_t, err error) {
 	if err = unix.Fstat(int(g.fd.Fd()), &st); err != nil {
 		return st, fmt.Errorf("stat %s: %w", g.fd.Name(), err)
 	}
-	g.seenSize.Store(st.Size)
-	g.seenMod.Store(st.Mtim.Nano())
 	return st, nil
 }
 

@@ -95,6 +95,9 @@ func (c *chain) readOn(ctx context.Context, g *file) (more bool, err error) {
 	if err != nil {
 		return false, readError{err}
 	}
+	// From here on the slow look rings only for what comes after this.
+	g.seenSize.Store(st.Size)
+	g.seenMod.Store(st.Mtim.Nano())
 	if !g.holds(g.fd, st.Size) {
 		return false, errChanged
 	}
