@@ -32,6 +32,9 @@ const maxTries = 8
 // the commit ends: 100,000 replacements took 2 GiB and six seconds.
 const maxElements = 10_000
 
+// firstElements is the most in the first transaction where nothing protects yet: it takes a few milliseconds.
+const firstElements = 2000
+
 // Apply puts elements into their sets and takes others out. It does not matter whether an element is there, whether it
 // has just ended, or what timeout and comment it had: after a nil return the set holds what the changes say. Of several
 // changes to one host or range the last one counts.
@@ -55,6 +58,9 @@ func (k *Keeper) Apply(ctx context.Context, changes []Change) error {
 	a := &k.apply
 	a.left, a.full = 0, [sets]bool{}
 	err := k.applyAll(ctx, changes)
+	if err == nil {
+		err = k.regain(ctx)
+	}
 	if err == nil && a.left > 0 {
 		err = fmt.Errorf("%w: %d elements found no room", ErrFull, a.left)
 	}

@@ -17,6 +17,9 @@ type Report struct {
 	Changes []string
 	// Emptied are the sets that were missing, or that had to be made anew: they are empty after Ensure.
 	Emptied []Set
+	// Plain says that Config.Owner is wanted, but that the table is an ordinary one, which can't get an owner: Replace
+	// makes it anew.
+	Plain bool
 }
 
 func (r *Report) add(format string, a ...any) {
@@ -46,9 +49,16 @@ func (k *Keeper) Check(ctx context.Context) (Report, error) {
 func (k *Keeper) Ensure(ctx context.Context) (Report, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	p, err := k.compare(ctx)
+	err := k.probe()
+	var p plan
+	if err == nil {
+		p, err = k.compare(ctx)
+	}
 	if err == nil && len(p.report.Changes) > 0 {
 		err = k.repair(ctx, &p)
+	}
+	if err == nil {
+		err = k.regain(ctx)
 	}
 	return p.report, k.fail("set up table inet "+k.config.Table, err)
 }
@@ -58,14 +68,18 @@ func (k *Keeper) repair(ctx context.Context, p *plan) error {
 	if p.dormant {
 		// The kernel takes no chain in the transaction that wakes a table.
 		b.begin()
-		b.addTable(c)
+		b.setTable(c, p.table.flags&^nftTableDormant)
 		b.finish()
 		if err := k.command.transact(b); err != nil {
 			return err
 		}
 	}
 	b.begin()
-	b.addTable(c)
+	if p.table.found {
+		b.addTable(c)
+	} else {
+		b.setTable(c, k.tableFlags())
+	}
 	// What refers to a set must be gone before the set can be deleted, and again a chain before its rules.
 	if p.flush {
 		b.flushChain(c, c.Hook)
@@ -87,6 +101,10 @@ func (k *Keeper) repair(ctx context.Context, p *plan) error {
 	if p.addRules {
 		b.addRules(c, k.rules)
 	}
+	if p.spare {
+		spare := c.spare()
+		b.deleteTable(&spare)
+	}
 	b.finish()
 	err := k.command.transact(b)
 	var kernel *kernelError
@@ -100,7 +118,7 @@ func (k *Keeper) repair(ctx context.Context, p *plan) error {
 	b.begin()
 	b.addTable(c)
 	b.deleteTable(c)
-	b.addAll(c, k.rules)
+	b.addAll(c, k.rules, k.tableFlags())
 	b.finish()
 	if again := k.command.transact(b); again != nil {
 		return errors.Join(fmt.Errorf("repair the table: %w", err), fmt.Errorf("make it anew: %w", k.hint(again)))
@@ -127,21 +145,72 @@ func (k *Keeper) hint(err error) error {
 func (k *Keeper) Replace(ctx context.Context, elements iter.Seq[Element]) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.fail("make table inet "+k.config.Table+" anew", k.replace(ctx, elements))
+	err := k.probe()
+	if err == nil {
+		err = k.replaceSafely(ctx, elements)
+	}
+	if err == nil || errors.Is(err, ErrFull) {
+		err = errors.Join(err, k.removeSpare(ctx), k.regain(ctx))
+	}
+	return k.fail("make table inet "+k.config.Table+" anew", err)
 }
 
-func (k *Keeper) replace(ctx context.Context, elements iter.Seq[Element]) error {
+// replaceSafely sees to it that what stands protects until what replaces it does. A transaction of more than
+// maxElements is too large for the kernel's memory; so when there are more, a second table protects meanwhile.
+func (k *Keeper) replaceSafely(ctx context.Context, elements iter.Seq[Element]) error {
+	table, err := k.readTable(ctx)
+	if err != nil {
+		return err
+	}
+	if !table.found {
+		// Nothing protects: the first of them soon.
+		return k.replace(ctx, &k.config, k.tableFlags(), elements, firstElements)
+	}
+	n := 0
+	for range elements {
+		if n++; n > maxElements {
+			break
+		}
+	}
+	if n <= maxElements {
+		return k.replace(ctx, &k.config, k.tableFlags(), elements, maxElements)
+	}
+	spare := k.config.spare()
+	if err := k.replace(ctx, &spare, 0, elements, maxElements); err != nil && !errors.Is(err, ErrFull) {
+		return fmt.Errorf("protect meanwhile: %w", err)
+	}
+	return k.replace(ctx, &k.config, k.tableFlags(), elements, maxElements)
+}
+
+// spare is the table that protects while ours is made anew.
+func (c *Config) spare() Config {
+	spare := *c
+	spare.Table += ".spare"
+	return spare
+}
+
+func (k *Keeper) removeSpare(ctx context.Context) error {
+	spare := k.config.spare()
+	left, err := k.readTableOf(ctx, &spare)
+	if err == nil && left.found {
+		err = k.remove(&spare)
+	}
+	return err
+}
+
+// replace makes the table of c anew, the first transaction with at most most elements.
+func (k *Keeper) replace(ctx context.Context, c *Config, flags uint32, elements iter.Seq[Element], most int) error {
 	b := &k.batch
 	b.begin()
-	b.addTable(&k.config)
-	b.deleteTable(&k.config)
-	b.addAll(&k.config, k.rules)
+	b.addTable(c)
+	b.deleteTable(c)
+	b.addAll(c, k.rules, flags)
 
 	// Elements come mixed, but a message holds one set: each has its own pile until they are sent.
 	var piles [sets]list
 	for _, s := range Sets {
 		k.piles[s].reset()
-		piles[s] = k.piles[s].list(k.config.Table, s, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
+		piles[s] = k.piles[s].list(c.Table, s, unix.NFT_MSG_NEWSETELEM, unix.NLM_F_CREATE)
 	}
 	var counts [sets]uint32
 	room, size, count, left := k.command.limit-len(b.b)-k.slack(), 0, 0, 0
@@ -159,24 +228,24 @@ func (k *Keeper) replace(ctx context.Context, elements iter.Seq[Element]) error 
 			return k.explain(err)
 		}
 		b.begin()
-		room, size, count = k.command.limit-k.slack(), 0, 0
+		room, size, count, most = k.command.limit-k.slack(), 0, 0, maxElements
 		return nil
 	}
 	for e := range elements {
-		c := Change{Element: e}
-		if err := k.check(&c); err != nil {
+		change := Change{Element: e}
+		if err := k.check(&change); err != nil {
 			return err
 		}
-		if c.over() {
+		if change.over() {
 			continue
 		}
-		if counts[e.Set] == k.config.Size {
+		if counts[e.Set] == c.Size {
 			left++
 			continue
 		}
 		counts[e.Set]++
 		n := e.size()
-		if size+n > room || count == maxElements {
+		if size+n > room || count == most {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -191,7 +260,7 @@ func (k *Keeper) replace(ctx context.Context, elements iter.Seq[Element]) error 
 		}
 	}
 	if left > 0 {
-		return fmt.Errorf("%w: %d elements of more than %d left out", ErrFull, left, k.config.Size)
+		return fmt.Errorf("%w: %d elements of more than %d left out", ErrFull, left, c.Size)
 	}
 	return nil
 }
@@ -223,18 +292,28 @@ func (k *Keeper) Remove(ctx context.Context) error {
 	defer k.mu.Unlock()
 	err := ctx.Err()
 	if err == nil {
-		k.batch.begin()
-		k.batch.addTable(&k.config)
-		k.batch.deleteTable(&k.config)
-		k.batch.finish()
-		err = k.command.transact(&k.batch)
+		err = k.remove(&k.config)
+	}
+	if err == nil {
+		err = k.removeSpare(ctx)
 	}
 	return k.fail("delete table inet "+k.config.Table, err)
+}
+
+func (k *Keeper) remove(c *Config) error {
+	b := &k.batch
+	b.begin()
+	b.addTable(c)
+	b.deleteTable(c)
+	b.finish()
+	return k.command.transact(b)
 }
 
 // A plan is what is wrong and what to do about it.
 type plan struct {
 	report      Report
+	table       tableState
+	spare       bool // the table that protected meanwhile was left behind
 	dormant     bool
 	flush       bool   // the rules of our chain go
 	deleteChain bool   // our chain goes
@@ -251,12 +330,23 @@ func (k *Keeper) compare(ctx context.Context) (plan, error) {
 	if err != nil {
 		return p, err
 	}
+	p.table = table
+	spare := c.spare()
+	left, err := k.readTableOf(ctx, &spare)
+	if err != nil {
+		return p, err
+	}
+	if left.found {
+		p.report.add("table inet %s was left behind", spare.Table)
+		p.spare = true
+	}
 	if !table.found {
 		p.report.add("table inet %s was missing", c.Table)
 		p.report.Emptied = Sets[:]
 		p.addRules = true
 		return p, nil
 	}
+	p.report.Plain = c.Owner && !k.owning.unknown.Load() && table.flags&(nftTableOwner|nftTablePersist) == 0
 	if table.flags&nftTableDormant != 0 {
 		p.report.add("table inet %s was dormant: its rules did nothing", c.Table)
 		p.dormant = true

@@ -88,6 +88,11 @@ type Config struct {
 	Counters   bool   // packets and bytes are counted for each element
 	IPv6Prefix int    // 1 to 128: an element of Ban6 stands for its prefix of this many bits
 	Size       uint32 // the most elements of each set; memory is allotted for as many at once
+	// Owner makes the table this Keeper's own (table flags owner and persist, Linux 6.9): nobody else can change it,
+	// and `nft flush ruleset` leaves it alone. When the Keeper is closed or its program ends, the table stays, for
+	// anybody to change, until another Keeper takes it. Where the kernel does not know it, the table is an ordinary
+	// one; see [Keeper.Owns].
+	Owner bool
 }
 
 // conntrackPriority is where conntrack sits in its hooks; from linux/netfilter_ipv4.h.
@@ -187,6 +192,7 @@ type Keeper struct {
 	batch   batch
 	piles   [sets]batch // of Replace
 	apply   applier
+	owning  owning
 
 	queryMu sync.Mutex
 	query   *socket

@@ -309,7 +309,7 @@ func FuzzReaders(f *testing.F) {
 	k := &Keeper{config: standard}
 	var b batch
 	b.begin()
-	b.addAll(&standard, []rule{{exprs: []byte{8, 0, 1, 0, 1, 2, 3, 4}}})
+	b.addAll(&standard, []rule{{exprs: []byte{8, 0, 1, 0, 1, 2, 3, 4}}}, 0)
 	l := b.list("banset", Net4, unix.NFT_MSG_NEWSETELEM, 0)
 	l.room()
 	e := elem("10.0.0.0/8", time.Hour)

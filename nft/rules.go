@@ -183,10 +183,19 @@ var setComments = [sets]string{
 	"banned IPv4 hosts", "banned IPv6 hosts", "banned IPv4 networks", "banned IPv6 networks",
 }
 
+// addTable makes the table, without flags, or leaves the one that is there as it is.
 func (b *batch) addTable(c *Config) {
 	m := b.nft(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
 	b.str(unix.NFTA_TABLE_NAME, c.Table)
-	b.be32(unix.NFTA_TABLE_FLAGS, 0)
+	b.bytes(nftaTableUserdata, ruleUserdata(tableComment))
+	b.end(m)
+}
+
+// setTable makes the table with these flags, or gives them to the one that is there.
+func (b *batch) setTable(c *Config, flags uint32) {
+	m := b.nft(unix.NFT_MSG_NEWTABLE, unix.NLM_F_CREATE)
+	b.str(unix.NFTA_TABLE_NAME, c.Table)
+	b.be32(unix.NFTA_TABLE_FLAGS, flags)
 	b.bytes(nftaTableUserdata, ruleUserdata(tableComment))
 	b.end(m)
 }
@@ -299,8 +308,8 @@ func (b *batch) addRules(c *Config, rules []rule) {
 }
 
 // addAll makes the whole table.
-func (b *batch) addAll(c *Config, rules []rule) {
-	b.addTable(c)
+func (b *batch) addAll(c *Config, rules []rule, flags uint32) {
+	b.setTable(c, flags)
 	for _, s := range Sets {
 		b.addSet(c, s)
 	}

@@ -57,6 +57,7 @@ type socket struct {
 	limit int    // bytes that one sendmsg takes
 	buf   []byte // for receiving
 	ports *ports // told of each new port; may be nil
+	dials int    // how often it was opened: the kernel gives a port that has become free to the next one
 }
 
 func openSocket(p *ports) (*socket, error) {
@@ -86,6 +87,7 @@ func (s *socket) dial() error {
 		return errors.Join(fmt.Errorf("set up a netlink socket: %w", err), conn.Close())
 	}
 	s.conn = conn
+	s.dials++
 	s.limit = min(maxTransaction, given-32) // net/netlink/af_netlink.c, netlink_sendmsg
 	if s.ports != nil {
 		s.ports.add(conn.PID())

@@ -12,7 +12,11 @@ import (
 type tableState struct {
 	found bool
 	flags uint32
+	owner uint32 // port of the socket that owns it
 }
+
+// orphan reports whether the table's owner has gone: anybody may change it, and the next owner takes it as it is.
+func (t *tableState) orphan() bool { return t.flags&(nftTableOwner|nftTablePersist) == nftTablePersist }
 
 type setState struct {
 	found     bool
@@ -74,11 +78,16 @@ func (k *Keeper) owned() bool {
 	return err == nil && t.flags&nftTableOwner != 0
 }
 
-func (k *Keeper) readTable(ctx context.Context) (t tableState, err error) {
+func (k *Keeper) readTable(ctx context.Context) (tableState, error) {
+	return k.readTableOf(ctx, &k.config)
+}
+
+func (k *Keeper) readTableOf(ctx context.Context, c *Config) (t tableState, err error) {
 	t.found, err = k.get(ctx, unix.NFT_MSG_GETTABLE, func(w *wire) {
-		w.str(unix.NFTA_TABLE_NAME, k.config.Table)
+		w.str(unix.NFTA_TABLE_NAME, c.Table)
 	}, func(p []byte) {
 		t.flags = getBE32(attr(body(p), unix.NFTA_TABLE_FLAGS))
+		t.owner = getBE32(attr(body(p), nftaTableOwner))
 	})
 	return t, err
 }

@@ -33,6 +33,8 @@ const (
 	nftaElemExprs      = 17
 	nftTableDormant    = 1
 	nftTableOwner      = 2
+	nftTablePersist    = 4 // since Linux 6.9
+	nftaTableOwner     = 7
 	nfAccept           = 1
 )
 
