@@ -23,6 +23,7 @@ const (
 	DefaultPriority   = -190
 	DefaultDirection  = "original"
 	DefaultVerdict    = "drop"
+	DefaultProtect    = "none"
 	DefaultMaxRetry   = 5
 	DefaultFindTime   = 10 * time.Minute
 	DefaultBanTime    = time.Hour
@@ -51,6 +52,7 @@ type NFTables struct {
 	Direction string // original | any
 	Verdict   string // drop | reject
 	Counters  bool
+	Protect   string // none | owner
 }
 
 // A Pos is where something stands in a configuration file. The zero Pos is nowhere.

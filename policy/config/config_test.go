@@ -114,6 +114,7 @@ func TestDefaults(t *testing.T) {
 		{"nftables.direction", c.NFTables.Direction, "original"},
 		{"nftables.verdict", c.NFTables.Verdict, "drop"},
 		{"nftables.counters", c.NFTables.Counters, false},
+		{"nftables.protect", c.NFTables.Protect, "none"},
 		{"filters", len(c.Filters), 0},
 		{"enabled", p.Enabled, true},
 		{"filter", p.FilterName, ""},
@@ -142,7 +143,7 @@ ignoreip: '2001:db8::/32'
 ipv6_prefix: 128
 max_bans: 16777216
 max_hosts: 1
-nftables: {table: my-ban.s, hook: input, priority: -300, direction: original, verdict: reject, counters: true}
+nftables: {table: my-ban.s, hook: input, priority: -300, direction: original, verdict: reject, counters: true, protect: owner}
 defaults: {maxretry: 7, findtime: -1, bantime: [10m, 1d12h, forever]}
 policies:
   a:
@@ -185,7 +186,7 @@ filters:
 		{"ipv6_prefix", c.IPv6Prefix, 128},
 		{"max_bans", c.MaxBans, 1 << 24},
 		{"max_hosts", c.MaxHosts, 1},
-		{"nftables", c.NFTables, NFTables{"my-ban.s", "input", -300, "original", "reject", true}},
+		{"nftables", c.NFTables, NFTables{"my-ban.s", "input", -300, "original", "reject", true, "owner"}},
 		{"a.filter", a.FilterName, "f"},
 		{"a.maxretry", a.MaxRetry, 7},
 		{"a.findtime", a.FindTime, policy.Forever},

@@ -37,6 +37,7 @@ func (m *maker) config() *Config {
 			Direction: m.direction.or(DefaultDirection),
 			Verdict:   m.verdict.or(DefaultVerdict),
 			Counters:  m.counters.or(false),
+			Protect:   m.protect.or(DefaultProtect),
 		},
 		Filters: make(map[string]*Filter),
 	}

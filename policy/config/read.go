@@ -16,7 +16,7 @@ type raw struct {
 	ipv6Prefix, maxBans, maxHosts value[int]
 	table, hook                   value[string]
 	priority                      value[int]
-	direction, verdict            value[string]
+	direction, verdict, protect   value[string]
 	counters                      value[bool]
 	defaults                      rawLimits
 	policies                      map[string]*rawPolicy
@@ -193,6 +193,7 @@ func (r *reader) readNFTables(n *yaml.Node, c *raw) {
 		field(r, "direction", &c.direction, word("original", "any")),
 		field(r, "verdict", &c.verdict, word("drop", "reject")),
 		field(r, "counters", &c.counters, r.boolean),
+		field(r, "protect", &c.protect, word("none", "owner")),
 	)
 }
 
