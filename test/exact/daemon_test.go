@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"banset/nft/nfttest"
+	"banset/policy"
 	"banset/test/e2e/program"
 )
 
@@ -186,10 +188,98 @@ func (d *daemon) ask(into any, args ...string) {
 	}
 }
 
-// verified is every test's last step: policy, file and kernel say the same.
+// verified is every test's last step: policy, file and kernel say the same, once the file is written: a slow disk may
+// take longer for it than verify waits.
 func (d *daemon) verified() {
 	d.t.Helper()
-	if out, errs, status := d.run("verify"); status != 0 {
-		d.t.Errorf("%s: banset verify: status %d\n%s%s", d.name, status, out, errs)
+	for deadline := time.Now().Add(patience); ; {
+		out, errs, status := d.run("verify")
+		if status == 0 {
+			return
+		}
+		if status > 1 || time.Now().After(deadline) {
+			d.t.Errorf("%s: banset verify: status %d\n%s%s", d.name, status, out, errs)
+			return
+		}
 	}
+}
+
+// An account is what banset tells of one host.
+type account struct {
+	Counted netip.Prefix
+	Bans    []struct {
+		Host     netip.Prefix
+		At       time.Time
+		Until    time.Time
+		Policy   string
+		Failures int
+	}
+	Counts []struct {
+		Policy   string
+		Failures int
+	}
+	Ladder []struct {
+		Policy   string
+		Offences int64
+		LastEnd  time.Time `json:"last_end"`
+	}
+}
+
+// tells holds what why says of every host against the oracle.
+func (d *daemon) tells(want memory) (hosts int) {
+	d.t.Helper()
+	var args []string
+	for k, at := range want.failures {
+		if name, host := cutKey(k); name == tally && len(at) > 0 {
+			args = append(args, host.String())
+		}
+	}
+	slices.Sort(args)
+	var all []account
+	asked := time.Now().Unix()
+	d.ask(&all, append([]string{"why"}, args...)...)
+	if len(all) != len(args) {
+		d.t.Errorf("%s: why tells of %d hosts of %d", d.name, len(all), len(args))
+	}
+	for _, a := range all {
+		counts := map[string]int{}
+		for _, c := range a.Counts {
+			counts[c.Policy] = c.Failures
+		}
+		for _, name := range []string{tally, half} {
+			if w := len(want.failures[name+" "+a.Counted.String()]); counts[name] != w {
+				d.t.Errorf("%s: why says %d failures of %s for %s, the oracle %d", d.name, counts[name], a.Counted, name, w)
+			}
+		}
+		w := want.ladder[soon+" "+a.Counted.String()]
+		var g rung
+		for _, r := range a.Ladder {
+			g = rung{r.Offences, r.LastEnd.Unix()}
+			if r.LastEnd.IsZero() {
+				g.end = policy.Never
+			}
+		}
+		if g != w {
+			d.t.Errorf("%s: why says %s has offence %d until %d, the oracle %d until %d", d.name, a.Counted, g.offences, g.end, w.offences, w.end)
+		}
+		b, banned := want.bans[a.Counted]
+		if banned && b.Until <= asked+1 {
+			continue
+		}
+		if banned != (len(a.Bans) == 1) {
+			d.t.Errorf("%s: why says %s has %d bans, the oracle has %+v", d.name, a.Counted, len(a.Bans), b)
+			continue
+		}
+		if banned {
+			x := a.Bans[0]
+			g := policy.Ban{Host: x.Host, At: x.At.Unix(), Until: x.Until.Unix(), Policy: x.Policy, Failures: x.Failures}
+			if x.Until.IsZero() {
+				g.Until = policy.Never
+			}
+			if g != b {
+				d.t.Errorf("%s: why says %+v, the oracle %+v", d.name, g, b)
+			}
+		}
+	}
+	return len(all)
 }
