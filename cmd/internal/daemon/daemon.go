@@ -170,6 +170,7 @@ func KernelConfig(cfg *config.Config) nft.Config {
 	return nft.Config{
 		Table: n.Table, Hook: n.Hook, Priority: n.Priority, Direction: n.Direction, Verdict: n.Verdict,
 		Counters: n.Counters, IPv6Prefix: cfg.IPv6Prefix, Size: uint32(min(cfg.MaxBans, math.MaxInt32)),
+		Owner: n.Protect == "owner",
 	}
 }
 
@@ -363,6 +364,9 @@ func (d *daemon) changeKernel(ctx context.Context, keeper *nft.Keeper, anew bool
 	oldKernel, oldKeeper := d.kernel, d.keeper
 	d.mu.Unlock()
 	d.tasks.stop(oldKernel)
+	if err := oldKeeper.Release(); err != nil {
+		d.log.Error(fmt.Sprintf("kernel: giving the table over: %v", err))
+	}
 	next := mirror.NewKernel(keeper, d.court.do, d.log, keeper.Config().IPv6Prefix, d.court.copied)
 	next.Anew = anew
 	d.mu.Lock()
