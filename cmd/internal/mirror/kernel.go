@@ -230,6 +230,7 @@ func (k *Kernel) Start(ctx context.Context) error {
 			return err
 		}
 		k.Log.Info(fmt.Sprintf("kernel: table inet %s made with %d bans", k.Keeper.Config().Table, n))
+		k.tellOwner(ctx)
 		return k.Push(ctx)
 	}
 	if report, err = k.Keeper.Ensure(ctx); err != nil {
@@ -241,7 +242,33 @@ func (k *Kernel) Start(ctx context.Context) error {
 	if err := k.compare(ctx); err != nil {
 		return err
 	}
+	if report.Plain {
+		// What stands in it is known by now.
+		if _, err := k.replace(ctx); err != nil {
+			return err
+		}
+	}
+	k.tellOwner(ctx)
 	return k.Push(ctx)
+}
+
+// tellOwner says in the log what became of the wish to own the table.
+func (k *Kernel) tellOwner(ctx context.Context) {
+	if !k.Keeper.Config().Owner {
+		return
+	}
+	table := k.Keeper.Config().Table
+	switch owns, possible, err := k.Keeper.Owns(ctx); {
+	case err != nil:
+		k.Log.Error(fmt.Sprintf("kernel: protect: owner: %v", err))
+	case !possible:
+		k.Log.Warn(fmt.Sprintf("kernel: protect: owner has no effect, as this kernel knows no persistent owner of a table (Linux 6.9): "+
+			"everybody with the right can change table inet %s; changes are repaired as with protect: none", table))
+	case owns:
+		k.Log.Info(fmt.Sprintf("kernel: table inet %s is this process's own: nobody else can change it", table))
+	default:
+		k.Log.Warn(fmt.Sprintf("kernel: protect: owner has no effect: table inet %s could not be taken", table))
+	}
 }
 
 // Push does the kernel's pending work.
