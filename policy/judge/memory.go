@@ -36,6 +36,17 @@ func (j *Judge) Changed(yield func(p Part, key, value []byte)) {
 	}
 }
 
+// ChangeAll makes the next Changed yield everything, for a store that is empty.
+func (j *Judge) ChangeAll() {
+	j.windows.MarkAll()
+	for k := range j.ladder.rungs {
+		j.ladder.changed[k] = struct{}{}
+	}
+	for _, c := range j.clocks {
+		c.changed = true
+	}
+}
+
 // Load puts back what Changed yielded before a restart. What belongs to a policy that is gone is left out. An error
 // says that the bytes are none of ours; nothing was taken from them.
 func (j *Judge) Load(p Part, key, value []byte) error {

@@ -43,7 +43,6 @@ type Options struct {
 // house is what the daemon and the commands without a daemon both work on.
 type house struct {
 	log    *slog.Logger
-	store  *state.Store
 	court  *court
 	keeper *nft.Keeper
 	kernel *mirror.Kernel
@@ -69,20 +68,20 @@ func open(cfg *config.Config, log *slog.Logger) (h *house, err error) {
 			return nil, fmt.Errorf("making the directory for %s: %w", path, err)
 		}
 	}
-	if h.store, err = state.Open(cfg.State, state.Options{}); err != nil {
+	store, err := state.Open(cfg.State, state.Options{})
+	if err != nil {
 		return nil, err
 	}
+	j := judge.New(set)
+	h.court = newCourt(j, log)
+	h.memory = newMemory(cfg.State, store, h.court, log)
 	defer func() {
 		if err != nil {
 			h.close()
 		}
 	}()
-	if notice := h.store.Notice(); notice != "" {
-		log.Warn("state: " + notice)
-	}
-	j := judge.New(set)
-	h.court = newCourt(j, log)
-	bans, positions, err := load(h.store, j, log)
+	h.memory.heed()
+	bans, positions, err := load(store, j, log)
 	if err != nil {
 		return nil, err
 	}
@@ -98,7 +97,6 @@ func open(cfg *config.Config, log *slog.Logger) (h *house, err error) {
 		return nil, err
 	}
 	h.kernel = mirror.NewKernel(h.keeper, h.court.do, log, cfg.IPv6Prefix, h.court.copied)
-	h.memory = newMemory(h.store, h.court, log)
 	return h, nil
 }
 
@@ -107,10 +105,7 @@ func (h *house) close() error {
 	if h.keeper != nil {
 		errs = append(errs, h.keeper.Close())
 	}
-	if h.store != nil {
-		errs = append(errs, h.store.Close())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, h.memory.close())...)
 }
 
 // parsing says how the blocklist is to be read now.

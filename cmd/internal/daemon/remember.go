@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -36,17 +37,19 @@ var buckets = map[judge.Part]state.Bucket{
 // memory commits what the court learned, about once a second and only when there is something: counts, bans and the
 // positions that go with them in one transaction.
 type memory struct {
-	store *state.Store
-	court *court
-	log   *slog.Logger
-	wake  chan struct{}
-	ready chan struct{}
+	path   string
+	store  *state.Store // closed by whoever ends the memory; nil when it broke and no new one could be had
+	court  *court
+	log    *slog.Logger
+	wake   chan struct{}
+	ready  chan struct{}
+	notice string // as last logged
 	// unsaved is what a failed commit left, by bucket and key.
 	unsaved map[string]state.Change
 }
 
-func newMemory(store *state.Store, c *court, log *slog.Logger) *memory {
-	m := &memory{store: store, court: c, log: log, wake: make(chan struct{}, 1), ready: make(chan struct{})}
+func newMemory(path string, store *state.Store, c *court, log *slog.Logger) *memory {
+	m := &memory{path: path, store: store, court: c, log: log, wake: make(chan struct{}, 1), ready: make(chan struct{})}
 	close(m.ready)
 	return m
 }
@@ -96,8 +99,59 @@ func (m *memory) Run(ctx context.Context) error {
 	}
 }
 
+// reopen begins with another file, because the one we had broke under us, and has all that is remembered written anew.
+func (m *memory) reopen(ctx context.Context) error {
+	if m.store != nil {
+		m.log.Error("state: the file broke while it was in use; beginning with another")
+		// A store that broke can say nothing of use any more.
+		_ = m.store.Close()
+		m.store = nil
+	}
+	store, err := state.Open(m.path, state.Options{})
+	if err != nil {
+		return err
+	}
+	m.store, m.unsaved = store, nil
+	m.heed()
+	return m.court.do(ctx, func(j *judge.Judge) { m.court.changeAll(j) })
+}
+
+// heed logs what the store has to tell.
+func (m *memory) heed() {
+	if notice := m.store.Notice(); notice != "" && notice != m.notice {
+		m.notice = notice
+		m.log.Warn("state: " + notice)
+	}
+}
+
+func (m *memory) close() error {
+	if m.store == nil {
+		return nil
+	}
+	return m.store.Close()
+}
+
 // commit takes a snapshot of what changed and makes it durable.
 func (m *memory) commit(ctx context.Context) error {
+	if m.store == nil {
+		if err := m.reopen(ctx); err != nil {
+			return err
+		}
+	}
+	err := m.commitTo(ctx)
+	if errors.Is(err, state.ErrBroken) {
+		if err := m.reopen(ctx); err != nil {
+			return err
+		}
+		err = m.commitTo(ctx)
+	}
+	if err == nil {
+		m.heed()
+	}
+	return err
+}
+
+func (m *memory) commitTo(ctx context.Context) error {
 	var changes []state.Change
 	if err := m.court.do(ctx, func(j *judge.Judge) { changes = m.court.changes(j) }); err != nil {
 		return err
@@ -125,6 +179,17 @@ func (m *memory) commit(ctx context.Context) error {
 	}
 	m.unsaved = nil
 	return nil
+}
+
+// changeAll makes the next changes all that there is. It runs in the court's goroutine.
+func (c *court) changeAll(j *judge.Judge) {
+	j.ChangeAll()
+	for b := range j.Book().All() {
+		j.Book().Mark(ledger.State, b.Host)
+	}
+	for key := range c.positions {
+		c.moved[key] = struct{}{}
+	}
 }
 
 // changes is all that changed since the last call, for one transaction. It runs in the court's goroutine.
