@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -50,8 +51,9 @@ type Follower struct {
 	patterns []pattern
 	opts     Options
 	log      *slog.Logger
-	noEvents bool // for tests: no inotify
-	noTail   bool // for tests: blocks only
+	noEvents bool          // for tests: no inotify
+	noTail   bool          // for tests: blocks only
+	tailed   atomic.Uint64 // lines that hpcloud/tail read, for tests
 
 	watch  *watcher
 	rescan chan struct{}
@@ -64,7 +66,7 @@ type Follower struct {
 	byPath  map[string]*file // what a configured path leads to now
 	chains  map[string]*chain
 	trouble map[string]error // paths that can't be read, and why
-	empty   []string         // globs that match nothing
+	empty   []string         // globs that match nothing; before the first look, all patterns
 }
 
 // New follows the files that patterns name: absolute paths, with the glob characters of filepath.Match or without.
@@ -86,6 +88,7 @@ func New(patterns []string, opts Options) *Follower {
 	slices.Sort(patterns)
 	for _, p := range slices.Compact(patterns) {
 		f.patterns = append(f.patterns, parsePattern(p))
+		f.empty = append(f.empty, p)
 	}
 	return f
 }

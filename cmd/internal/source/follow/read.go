@@ -207,6 +207,7 @@ func (c *chain) readTail(ctx context.Context, g *file) (int, error) {
 	if !sameAt(g.fd, g.off-int64(len(g.tail)), g.tail, pre[:]) {
 		return 0, errChanged
 	}
+	c.f.tailed.Add(uint64(bytes.Count(raw, newline)))
 	return c.deliver(ctx, g, raw, true, false)
 }
 
