@@ -115,13 +115,9 @@ func (l *logfile) makeRoom() string {
 
 // generations are the rotated files, the oldest first.
 func (l *logfile) generations() []string {
-	var all []string
 	sep := map[bool]string{true: "-", false: "."}[l.dated]
-	names, err := filepath.Glob(l.path + sep + "*")
+	all, err := filepath.Glob(l.path + sep + "*")
 	l.must(err)
-	for _, name := range names {
-		all = append(all, name)
-	}
 	number := func(name string) (n int) {
 		fmt.Sscanf(strings.TrimPrefix(name, l.path+sep), "%d", &n)
 		return n

@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Build builds the program under test, once, and returns its path. It is the path of an open file that has no name
@@ -23,16 +25,13 @@ var Build = sync.OnceValues(func() (string, error) {
 	if out, err := exec.Command("go", "build", "-o", path, "banset/cmd/banset").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
-	file, err := os.Open(path)
+	// Not an os.File, which the garbage collector would close.
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("open the program under test: %w", err)
 	}
-	// The file is never closed by hand, and must not be by the garbage collector.
-	keep = file
-	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()), nil
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd), nil
 })
-
-var keep *os.File
 
 // Spawn starts a program that dies with this one. The kernel sends that signal when the thread that started the
 // program ends, so one thread that never ends starts them all.
