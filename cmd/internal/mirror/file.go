@@ -51,6 +51,7 @@ type File struct {
 	recent recent
 
 	existed     bool   // there was a file, or bans that were known to be in one
+	swept       string // the path beside which nothing of ours lies
 	torn        []byte // what a crash left of a last line of ours, until it is a comment
 	accident    string // what a start found
 	unsynced    bool   // the last sync failed: only a whole new file is known to be on the disk
@@ -128,7 +129,7 @@ func (f *File) Run(ctx context.Context) error {
 	timer := time.NewTimer(0) // the first look is at once
 	defer timer.Stop()
 	backoff := time.Duration(0)
-	trouble := ""
+	trouble := make(map[string]bool) // what was logged of the trouble that lasts
 	for {
 		select {
 		case <-ctx.Done():
@@ -145,15 +146,16 @@ func (f *File) Run(ctx context.Context) error {
 		case err != nil:
 			backoff = min(max(2*backoff, 100*time.Millisecond), lookAgain)
 			next = backoff
-			if text := err.Error(); text != trouble {
-				trouble = text
+			if text := err.Error(); !trouble[text] {
+				trouble[text] = true
 				f.log.Error(fmt.Sprintf("blocklist: %s; %s", text, goesOn))
 			}
 		default:
-			if trouble != "" {
+			if len(trouble) > 0 {
 				f.log.Info("blocklist: writing works again")
 			}
-			trouble, backoff = "", 0
+			clear(trouble)
+			backoff = 0
 			if wait := time.Until(f.nextRewrite); wait > 0 {
 				next = min(next, wait)
 			}
@@ -195,6 +197,13 @@ func (f *File) sync(ctx context.Context) error {
 		f.id = identity{}
 	}
 	f.watch.follow(f.path, f.name)
+	if f.swept != f.path {
+		// What a crash left of a write. Nobody else has a name for it.
+		if err := os.Remove(hidden(f.path)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		f.swept = f.path
+	}
 	if err := f.readIfChanged(ctx); err != nil {
 		return err
 	}
@@ -251,7 +260,11 @@ func (f *File) readIfChanged(ctx context.Context) error {
 	}
 	parsed := blocklist.Parse(text, f.options())
 	var accident string
-	if err := f.do(ctx, func(j *judge.Judge) { accident = f.ingest(j, parsed, time.Now(), false) }); err != nil {
+	if err := f.do(ctx, func(j *judge.Judge) {
+		if accident = f.ingest(j, parsed, time.Now(), false); accident == "" {
+			f.changed(nil) // lines that we owed may be there already
+		}
+	}); err != nil {
 		return err
 	}
 	f.recent.wasRead(time.Now()) // whoever reads this text sees all that it has of ours
@@ -453,6 +466,7 @@ func (f *File) replace(text, old []byte, id identity) (identity, error) {
 	var err error
 	f.watch.ourWrite(func() { id, left, err = replaceFile(f.path, text, old, id) })
 	f.keepLate(left)
+	f.swept = "" // should the old version's last name not have gone
 	if errors.Is(err, errUnsynced) {
 		f.unsynced, f.id = true, identity{}
 	}

@@ -23,7 +23,12 @@ import (
 	"banset/policy/ledger"
 )
 
-func TestMain(m *testing.M) { nfttest.Main(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(stopEnv) != "" {
+		stopChild()
+	}
+	nfttest.Main(m)
+}
 
 // rig is a judge with both mirrors running, on the real kernel and a real file.
 type rig struct {
@@ -67,7 +72,18 @@ func kernelConfig() nft.Config {
 func newRig(t *testing.T, text string, allow ...string) *rig {
 	t.Helper()
 	nfttest.Clean(t)
-	r := &rig{t: t, path: filepath.Join(t.TempDir(), "blocklist")}
+	return startRig(t, &rig{t: t, path: filepath.Join(t.TempDir(), "blocklist")}, text, allow)
+}
+
+// newRigAt is newRig with the file at a path, and none there yet.
+func newRigAt(t *testing.T, path string) *rig {
+	t.Helper()
+	nfttest.Clean(t)
+	return startRig(t, &rig{t: t, path: path}, "", nil)
+}
+
+func startRig(t *testing.T, r *rig, text string, allow []string) *rig {
+	t.Helper()
 	for _, a := range allow {
 		r.allow = append(r.allow, netip.MustParsePrefix(a))
 	}
@@ -84,8 +100,16 @@ func newRig(t *testing.T, text string, allow ...string) *rig {
 	return r
 }
 
-// start begins with an empty book, as a daemon does; remembered is what its state would know.
+// start begins with an empty book, as a daemon does, and waits until both copies hold it; remembered is what its state
+// would know.
 func (r *rig) start(remembered []Remembered) {
+	r.t.Helper()
+	r.begin(remembered)
+	r.settled()
+}
+
+// begin is start without waiting for the file.
+func (r *rig) begin(remembered []Remembered) {
 	r.t.Helper()
 	r.log = &logBuffer{}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
@@ -98,6 +122,7 @@ func (r *rig) start(remembered []Remembered) {
 	if r.keeper, err = nft.Open(kernelConfig()); err != nil {
 		r.t.Fatal(err)
 	}
+	r.keeper.SetWatchBuffer(watchBuffer)
 	options := func() blocklist.Options { return blocklist.Options{Location: time.Local, LegacyBan: policy.Forever} }
 	r.file = NewFile(r.path, r.do, log, options, func(error) {})
 	if err := r.file.Load(r.judge, remembered, time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -123,7 +148,6 @@ func (r *rig) start(remembered []Remembered) {
 		r.t.Fatalf("kernel: %v", err)
 	}
 	r.file.Wake()
-	r.settled()
 }
 
 // do is the court's: one at a time, and the mirrors are woken for what it left.

@@ -336,7 +336,7 @@ func keepBeside(path string) (string, error) {
 			err = os.Rename(path, name)
 		}
 		if err != nil {
-			return "", fmt.Errorf("renaming %s to %s: %w", path, name, err)
+			return "", fmt.Errorf("setting %s aside: %w", path, err)
 		}
 		return name, nil
 	}
