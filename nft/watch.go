@@ -77,6 +77,10 @@ const (
 	maxEvents = 1 << 20
 )
 
+// SetWatchBuffer sets how many bytes of events the kernel keeps for a Watch that begins later. The kernel doubles it,
+// and caps it where we lack the right. It is 16 MiB otherwise.
+func (k *Keeper) SetWatchBuffer(bytes int) { k.watchQueue = bytes }
+
 // Watch calls ready once it listens, and then f for each transaction that changes our table, in order, until ctx ends
 // (the result is nil) or f returns an error (which it returns). A Keeper's own transactions are marked, those of
 // another Keeper are not. f may call the Keeper's other methods; while it runs, events wait in the kernel's buffer, and

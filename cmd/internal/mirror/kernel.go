@@ -506,6 +506,7 @@ func (k *Kernel) compare(ctx context.Context) error {
 		for b := range book.All() {
 			book.Mark(ledger.Kernel, b.Host)
 		}
+		clear(k.nets) // what was there and is no more must be put back
 		ours := make(map[netip.Addr]ledger.Range)
 		for _, r := range j.Ranges() {
 			ours[r.First] = r
