@@ -31,6 +31,8 @@ type host struct {
 	dir    string
 	binary string
 	peer   *nfttest.Peer
+	small  bool // the daemon's directory is a small disk of its own
+	found  int  // failures that a test counts itself
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
@@ -51,6 +53,9 @@ func newHost(t *testing.T) *host {
 	if err := os.Chmod(h.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Mkdir(h.path("data"), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() {
 		h.stop()
 		if t.Failed() {
@@ -67,8 +72,8 @@ func (h *host) path(name string) string { return filepath.Join(h.dir, name) }
 func (h *host) configure(more string) {
 	h.t.Helper()
 	h.writeFile("banset.yaml", fmt.Sprintf(`
-blocklist: %[1]s/blocklist
-state: %[1]s/state.db
+blocklist: %[1]s/data/blocklist
+state: %[1]s/data/state.db
 socket: %[1]s/banset.sock
 %[2]s
 policies:
@@ -79,6 +84,14 @@ policies:
     findtime: 31536000
     bantime: 31536000
 `, h.dir, more))
+}
+
+// inside is the daemon's directory as the daemon sees it.
+func (h *host) inside() string {
+	if h.small {
+		return fmt.Sprintf("/proc/%d/root%s", h.cmd.Process.Pid, h.path("data"))
+	}
+	return h.path("data")
 }
 
 func (h *host) writeFile(name, text string) {
@@ -127,6 +140,11 @@ func (h *host) start() {
 func (h *host) startOnly() {
 	h.t.Helper()
 	cmd := exec.Command(h.binary, "run", "--config", h.path("banset.yaml"))
+	if h.small {
+		// In a mount namespace of its own, with the log, which others write, outside of the disk.
+		cmd = exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs -o size=512k small "$1" && exec "$2" run --config "$3"`,
+			"sh", h.path("data"), h.binary, h.path("banset.yaml"))
+	}
 	cmd.Env = append(os.Environ(), "JOURNAL_STREAM=")
 	cmd.Stderr = writer(func(p []byte) {
 		h.mu.Lock()
@@ -207,7 +225,11 @@ func (h *host) run(args ...string) (stdout, stderr string, status int) {
 	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, h.binary, append(args, "--config", h.path("banset.yaml"))...)
+	args = append(args, "--config", h.path("banset.yaml"))
+	cmd := exec.CommandContext(ctx, h.binary, args...)
+	if h.small && h.cmd != nil {
+		cmd = exec.CommandContext(ctx, "nsenter", append([]string{"--mount", "--target", fmt.Sprint(h.cmd.Process.Pid), h.binary}, args...)...)
+	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	err := cmd.Run()

@@ -38,7 +38,7 @@ func TestLogToDroppedPackets(t *testing.T) {
 		t.Errorf("nft list set:\n%s", set)
 	}
 	h.verified()
-	if file := h.readFile("blocklist"); !strings.Contains(file, "\n"+attacker+" # banset/") || !strings.Contains(file, ": exim2-repeater: 10 failures\n") {
+	if file := h.readFile("data/blocklist"); !strings.Contains(file, "\n"+attacker+" # banset/") || !strings.Contains(file, ": exim2-repeater: 10 failures\n") {
 		t.Errorf("blocklist:\n%s", file)
 	}
 	if out := h.banset("list"); !strings.Contains(out, attacker) {
@@ -102,8 +102,8 @@ func TestEditFile(t *testing.T) {
 	h.logged("[exim2-repeater] Ban " + attacker)
 	h.mustDrop(attacker)
 	h.verified()
-	before := h.readFile("blocklist")
-	h.writeFile("blocklist", strings.ReplaceAll(before, attacker, bystander))
+	before := h.readFile("data/blocklist")
+	h.writeFile("data/blocklist", strings.ReplaceAll(before, attacker, bystander))
 	h.logged("Unban " + attacker)
 	h.logged("Ban " + bystander)
 	h.mustPass(attacker)
@@ -128,7 +128,7 @@ func TestBanAndUnban(t *testing.T) {
 			}
 			h.mustDrop(attacker, attacker6)
 			h.verified()
-			if file := h.readFile("blocklist"); !strings.Contains(file, ": by hand: scans ?us??? much\n") {
+			if file := h.readFile("data/blocklist"); !strings.Contains(file, ": by hand: scans ?us??? much\n") {
 				t.Errorf("blocklist:\n%s", file)
 			}
 			if out := h.banset("list", attacker); !strings.Contains(out, attacker) {
@@ -140,7 +140,7 @@ func TestBanAndUnban(t *testing.T) {
 			if _, _, status := h.run("list", attacker); status != 1 {
 				t.Errorf("banset list of a free host: status %d, want 1", status)
 			}
-			if file := h.readFile("blocklist"); strings.Contains(file, attacker) {
+			if file := h.readFile("data/blocklist"); strings.Contains(file, attacker) {
 				t.Errorf("blocklist:\n%s", file)
 			}
 		})
@@ -297,7 +297,7 @@ func TestSeedFile(t *testing.T) {
 	const seed = "122.154.29.30"
 	h.configure("")
 	line := seed + " # fail2ban/2016-04-15 00:21:45: auto-add for repeat offender\n"
-	h.writeFile("blocklist", line)
+	h.writeFile("data/blocklist", line)
 	h.start()
 	// A year from 2016 is over: the line is honoured, and its ban has ended.
 	if out, err := nfttest.Command(t, "nft", "get", "element", "inet", "banset", "ban4", "{ "+seed+" }").CombinedOutput(); err == nil {
@@ -305,10 +305,10 @@ func TestSeedFile(t *testing.T) {
 	}
 	h.stop()
 	h.writeFile("banset.yaml", strings.ReplaceAll(h.readFile("banset.yaml"), "bantime: 31536000", "bantime: forever"))
-	h.writeFile("blocklist", line)
+	h.writeFile("data/blocklist", line)
 	h.start()
 	nfttest.Run(t, "nft", "get", "element", "inet", "banset", "ban4", "{ "+seed+" }")
-	if file := h.readFile("blocklist"); !strings.HasPrefix(file, line) {
+	if file := h.readFile("data/blocklist"); !strings.HasPrefix(file, line) {
 		t.Errorf("the seed's line was changed:\n%s", file)
 	}
 	h.verified()

@@ -76,7 +76,7 @@ func TestReadme(t *testing.T) {
 		case "nft":
 			got.WriteString(nfttest.Run(t, args[0], args[1:]...))
 		case "grep":
-			for line := range strings.Lines(h.readFile(filepath.Base(args[2]))) {
+			for line := range strings.Lines(h.readFile("data/" + filepath.Base(args[2]))) {
 				if strings.Contains(line, args[1]) {
 					got.WriteString(line)
 				}
