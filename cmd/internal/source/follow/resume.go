@@ -117,6 +117,11 @@ func (c *chain) plan(cur *file) *plan {
 		}
 		p.places[i], p.newest = o, max(p.newest, i)
 	}
+	// A file that is gone, deleted most likely, was read after those that were not written to later.
+	gone := int64(0)
+	for _, q := range p.lost {
+		gone = max(gone, q.Mod)
+	}
 	older := p.sibs
 	if cur != nil {
 		older = older[:c.ordinal(older, cur, nil)] // what is newer comes after it
@@ -132,7 +137,7 @@ func (c *chain) plan(cur *file) *plan {
 		case len(c.from) == 0:
 			unread = c.f.wants(s.path) || !c.f.opts.Since.IsZero() && s.mod >= c.f.opts.Since.UnixNano()
 		case p.newest > nothing:
-			unread = i > p.newest
+			unread = i > p.newest && s.mod > gone
 		default:
 			unread = c.mod > 0 && s.mod >= c.mod
 		}
