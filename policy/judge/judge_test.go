@@ -1,6 +1,7 @@
 package judge
 
 import (
+	"encoding/binary"
 	"net/netip"
 	"testing"
 	"time"
@@ -298,5 +299,47 @@ func TestFailuresOfBannedHostsCountAsActivity(t *testing.T) {
 			t.Errorf("%v comes first, want the host that failed last", b.Host)
 		}
 		break
+	}
+}
+
+// TestFloodOfOnePrefix: a million addresses of one /64 are one host, counted and banned once.
+func TestFloodOfOnePrefix(t *testing.T) {
+	j := newJudge(policy.Policy{Name: "sshd", MaxRetry: 1_000_000, FindTime: time.Hour, BanTime: []time.Duration{time.Hour}})
+	base := netip.MustParseAddr("2001:db8:f::").As16()
+	var v Verdict
+	for i := range 1_000_000 {
+		a := base
+		binary.BigEndian.PutUint64(a[8:], uint64(i)*0x9e3779b97f4a7c15)
+		v = j.Hit("log", policy.Hit{Policy: "sshd", Host: netip.PrefixFrom(netip.AddrFrom16(a), 128), Stamp: t0, Arrived: t0, Live: true})
+		if n, _ := j.Hosts(); n > 1 {
+			t.Fatalf("%d hosts after %d addresses", n, i+1)
+		}
+	}
+	if v.Kind != Banned || v.Ban.Host.String() != "2001:db8:f::/64" || j.Book().Len() != 1 {
+		t.Errorf("%v %v, %d bans; want the /64 banned once", v.Kind, v.Ban.Host, j.Book().Len())
+	}
+}
+
+// TestFullOfHosts: what is tracked is bounded, the longest quiet host goes, and the loss is told.
+func TestFullOfHosts(t *testing.T) {
+	p := seed
+	j := New(Settings{Policies: []policy.Policy{p}, IPv6Prefix: 64, MaxHosts: 100, MaxBans: 10})
+	host := func(i int) string { return netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)}).String() }
+	for i := range 1000 {
+		j.Hit("log", hit(p.Name, host(i), t0.Add(time.Duration(i)*time.Second)))
+	}
+	if n, lost := j.Hosts(); n != 100 || lost != 900 {
+		t.Errorf("%d hosts, %d forgotten; want 100 and 900", n, lost)
+	}
+	for i := range 1000 {
+		for range 3 {
+			j.Hit("log", hit(p.Name, host(i), t0.Add(time.Hour)))
+		}
+	}
+	if j.Book().Len() != 10 || j.Book().Evicted() != 990 {
+		t.Errorf("%d bans, %d ended early; want 10 and 990", j.Book().Len(), j.Book().Evicted())
+	}
+	if _, ok := j.Book().Get(netip.PrefixFrom(netip.MustParseAddr(host(999)), 32)); !ok {
+		t.Error("the latest ban is not among those that stayed")
 	}
 }
