@@ -28,6 +28,7 @@ var fileWays = []sourcetest.Way{
 	{Name: "compress zstd"},
 	{Name: "compress xz"},
 	{Name: "dateext"},
+	{Name: "now this, now that"},
 	{Name: "recreate", Live: true},
 	{Name: "symlink", Live: true},
 }
@@ -87,9 +88,13 @@ func (l *fileLog) Rotate(way sourcetest.Way) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.n++
-	switch way.Name {
+	name := way.Name
+	if name == "now this, now that" {
+		name = []string{"rename", "copytruncate", "delaycompress gzip", "copytruncate, gzip", "copytruncate"}[l.n%5]
+	}
+	switch name {
 	case "rename":
-		l.shift("")
+		l.shift(".gz")
 		l.rename()
 		l.reopen()
 	case "rename, writer goes on for a while":
@@ -101,7 +106,7 @@ func (l *fileLog) Rotate(way sourcetest.Way) {
 		l.late, l.writes = l.w, 0
 		l.w = l.create(l.path)
 	case "copytruncate":
-		l.shift("")
+		l.shift(".gz")
 		l.copy()
 		l.must(os.Truncate(l.path, 0))
 	case "copytruncate, gzip":
@@ -117,7 +122,7 @@ func (l *fileLog) Rotate(way sourcetest.Way) {
 		l.rename()
 		l.reopen()
 	case "compress zstd", "compress xz":
-		ext := map[string]string{"compress zstd": ".zst", "compress xz": ".xz"}[way.Name]
+		ext := map[string]string{"compress zstd": ".zst", "compress xz": ".xz"}[name]
 		l.shift(ext)
 		l.rename()
 		l.reopen()
@@ -135,7 +140,7 @@ func (l *fileLog) Rotate(way sourcetest.Way) {
 		l.must(os.Symlink(to, l.path+".new"))
 		l.must(os.Rename(l.path+".new", l.path))
 	default:
-		l.t.Fatalf("no way %q", way.Name)
+		l.t.Fatalf("no way %q", name)
 	}
 }
 
@@ -180,7 +185,7 @@ func (l *fileLog) pack(path, ext string) {
 	case ".zst":
 		w, err = zstd.NewWriter(out)
 	case ".xz":
-		w, err = xz.NewWriter(out)
+		w, err = xz.WriterConfig{DictCap: 1 << 16}.NewWriter(out)
 	}
 	l.must(err)
 	_, err = io.Copy(w, in)

@@ -526,3 +526,25 @@ func TestStatusBeforeRun(t *testing.T) {
 		t.Error(d)
 	}
 }
+
+// TestHole truncates a log whose writer does not append but goes on where it was.
+func TestHole(t *testing.T) {
+	log := filepath.Join(t.TempDir(), "a.log")
+	w, err := os.Create(log)
+	must(t, err)
+	defer w.Close()
+	many := strings.Repeat("one of many lines\n", 10000)
+	_, err = w.WriteString(many)
+	must(t, err)
+	r := follow(t, Options{}, log)
+	r.want(many)
+	must(t, os.Truncate(log, 0))
+	_, err = w.WriteString("after\n")
+	must(t, err)
+	r.want("after\n")
+	r.stop()
+	_, err = w.WriteString("end\n")
+	must(t, err)
+	r = follow(t, Options{From: r.held}, log)
+	r.want("end\n")
+}

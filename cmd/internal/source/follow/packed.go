@@ -3,6 +3,7 @@ package follow
 import (
 	"compress/bzip2"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -56,15 +57,30 @@ func (c *counted) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// errDamaged is a decompressor's panic.
+var errDamaged = errors.New("damaged beyond what its decompressor expects")
+
+// Read is the decompressor's, and takes its panics for errors: what stands in a rotated file is input.
+func (u *unpacked) Read(p []byte) (n int, err error) {
+	defer func() {
+		if recover() != nil {
+			n, err = 0, errDamaged
+		}
+	}()
+	return u.ReadCloser.Read(p)
+}
+
 // unpack reads f, compressed as packed says, from its beginning.
-func unpack(f *os.File, packed string) (*unpacked, error) {
+func unpack(f *os.File, packed string) (u *unpacked, err error) {
+	defer func() {
+		if recover() != nil {
+			u, err = nil, errDamaged
+		}
+	}()
 	in := &counted{r: io.NewSectionReader(f, 0, 1<<62)}
 	r, err := unpackers[packed](in)
 	if err != nil {
-		if errors.Is(err, io.EOF) {
-			err = io.ErrUnexpectedEOF
-		}
-		return nil, err
+		return nil, fmt.Errorf("read %s: %w", f.Name(), err)
 	}
 	return &unpacked{ReadCloser: r, in: in}, nil
 }

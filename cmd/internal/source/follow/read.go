@@ -9,12 +9,17 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"banset/cmd/internal/source"
 )
 
 const (
-	// blockSize is how much is read at once. It must hold a line of source.MaxLine with room to spare.
-	blockSize = 512 << 10
+	// blockSize is how much is read at once.
+	blockSize = 256 << 10
+	// pieceSize is enough for what waits most of the time. Like blockSize it holds a line of source.MaxLine with room
+	// to spare: a read that ends in no line's end must be long enough to call the line too long.
+	pieceSize = source.MaxLine + 4<<10
 	// trickle is how much may wait for hpcloud/tail to read it.
 	trickle = 16 << 10
 	// flood is the time between two reads of a file below which blocks take over: a thousand wake-ups a second are
@@ -22,8 +27,11 @@ const (
 	flood = time.Millisecond
 )
 
-// blocks are buffers of blockSize, room for the fingerprint before it and for a '\n' behind it.
-var blocks = sync.Pool{New: func() any { b := make([]byte, printLen+blockSize+1); return &b }}
+// blocks and pieces are buffers with room for the fingerprint before what is read and for a '\n' behind it.
+var (
+	blocks = sync.Pool{New: func() any { b := make([]byte, printLen+blockSize+1); return &b }}
+	pieces = sync.Pool{New: func() any { b := make([]byte, printLen+pieceSize+1); return &b }}
+)
 
 // small are buffers for hpcloud's lines.
 var small = sync.Pool{New: func() any { b := make([]byte, 0, 2*trickle); return &b }}
@@ -102,6 +110,9 @@ func (c *chain) readOn(ctx context.Context, g *file) (more bool, err error) {
 		return false, errChanged
 	}
 	g.mod = st.Mtim.Nano()
+	if g.off == 0 && g.skipHole() {
+		return true, nil
+	}
 	wait := st.Size - g.off
 	if wait == 0 {
 		return false, nil
@@ -140,6 +151,29 @@ func (c *chain) readOn(ctx context.Context, g *file) (more bool, err error) {
 	return false, nil
 }
 
+// skipHole moves the place behind a hole at the file's beginning. A program that does not open its log for appending
+// goes on after a copytruncate where it was, and what lies before that was never written. It reports whether it moved.
+func (g *file) skipHole() bool {
+	fd := int(g.fd.Fd())
+	data, err := unix.Seek(fd, 0, unix.SEEK_DATA)
+	if err != nil || data == 0 {
+		return false
+	}
+	// The hole ends with a file system's block, and zeros fill the rest up to what was written.
+	var buf [4 << 10]byte
+	for {
+		n, _ := g.fd.ReadAt(buf[:], data)
+		zeros := n - len(bytes.TrimLeft(buf[:n], "\x00"))
+		data += int64(zeros)
+		if n == 0 || zeros < n {
+			break
+		}
+	}
+	g.mark = mark{off: data, mod: g.mod}
+	g.noteOff()
+	return true
+}
+
 // ends looks for the end of the unfinished line in what came since the last look.
 func (g *file) ends(size int64) (bool, error) {
 	var buf [4 << 10]byte
@@ -161,8 +195,12 @@ func (g *file) ends(size int64) (bool, error) {
 
 // readBlock reads up to n bytes together with the fingerprint before them, so that both are of one content.
 func (c *chain) readBlock(ctx context.Context, g *file, n int, live bool) (int, error) {
-	buf := blocks.Get().(*[]byte)
-	defer blocks.Put(buf)
+	pool := &blocks
+	if n <= pieceSize {
+		pool = &pieces
+	}
+	buf := pool.Get().(*[]byte)
+	defer pool.Put(buf)
 	pre := len(g.tail)
 	b := (*buf)[:pre+n]
 	got, err := g.fd.ReadAt(b, g.off-int64(pre))

@@ -457,23 +457,8 @@ func (c *chain) ordinal(sibs []sibling, g *file, raw []byte) int {
 }
 
 // copies reports whether o, as far as can be seen, is a copy of whole, taken now or while it was shorter.
-func (o *opened) copies(whole io.Reader) bool { return samePrefix(o.beginning(), whole, copied) }
-
-// copied is how much of two files is compared to find that one is a copy of the other.
-const copied = 64 << 10
-
-func wholeOf(f *os.File) io.Reader { return io.NewSectionReader(f, 0, 1<<62) }
-
-// beginning reads o without moving its place.
-func (o *opened) beginning() io.Reader {
-	if o.stream == nil {
-		return wholeOf(o.fd)
-	}
-	r, err := unpack(o.fd, o.s.packed)
-	if err != nil {
-		return bytes.NewReader(nil)
-	}
-	return r
+func (o *opened) copies(whole io.Reader) bool {
+	return o.fromStart(func(r io.Reader) bool { return samePrefix(r, whole, copied) })
 }
 
 // is reports whether o holds what m is the end of.
@@ -481,8 +466,26 @@ func (o *opened) is(m mark) bool {
 	if o.stream == nil {
 		return m.holds(o.fd, o.size)
 	}
-	return m.holdsStream(o.beginning())
+	return o.fromStart(m.holdsStream)
 }
+
+// fromStart has look read o from its beginning, without moving its place.
+func (o *opened) fromStart(look func(io.Reader) bool) bool {
+	if o.stream == nil {
+		return look(wholeOf(o.fd))
+	}
+	r, err := unpack(o.fd, o.s.packed)
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	return look(r)
+}
+
+// copied is how much of two files is compared to find that one is a copy of the other.
+const copied = 64 << 10
+
+func wholeOf(f *os.File) io.Reader { return io.NewSectionReader(f, 0, 1<<62) }
 
 // indexOf is where id is among sibs, their number if it is none of them.
 func indexOf(sibs []sibling, id fileID) int {
