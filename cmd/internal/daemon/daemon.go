@@ -322,6 +322,10 @@ func (d *daemon) reload(ctx context.Context) error {
 	}
 	// From here on nothing is refused any more. Reading stops first, so that each line is judged by one configuration.
 	d.tasks.stop(d.logs)
+	if keeper != nil {
+		// The old mirror would make of the new shapes of bans what they are not in its table.
+		d.tasks.stop(d.kernel)
+	}
 	var lifted []policy.Ban
 	var positions []source.Position
 	if err := d.court.do(ctx, func(j *judge.Judge) {
@@ -353,12 +357,12 @@ func (d *daemon) reload(ctx context.Context) error {
 	return nil
 }
 
-// changeKernel goes over to a table that looks different. The old one stands until the new one does.
+// changeKernel goes over to a table that looks different. The old one stands until the new one does; its mirror has
+// stopped.
 func (d *daemon) changeKernel(ctx context.Context, keeper *nft.Keeper, anew bool) error {
 	d.mu.Lock()
-	oldKernel, oldKeeper := d.kernel, d.keeper
+	oldKeeper := d.keeper
 	d.mu.Unlock()
-	d.tasks.stop(oldKernel)
 	if err := oldKeeper.Release(); err != nil {
 		d.log.Error(fmt.Sprintf("kernel: giving the table over: %v", err))
 	}

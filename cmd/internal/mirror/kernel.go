@@ -233,8 +233,12 @@ func (k *Kernel) Start(ctx context.Context) error {
 		k.tellOwner(ctx)
 		return k.Push(ctx)
 	}
-	if report, err = k.Keeper.Ensure(ctx); err != nil {
-		return err
+	anew := len(report.Emptied) > 0 || report.Plain
+	if !anew {
+		if report, err = k.Keeper.Ensure(ctx); err != nil {
+			return err
+		}
+		anew = len(report.Emptied) > 0 || report.Plain
 	}
 	for _, text := range report.Changes {
 		k.Log.Info("kernel: " + text)
@@ -242,8 +246,8 @@ func (k *Kernel) Start(ctx context.Context) error {
 	if err := k.compare(ctx); err != nil {
 		return err
 	}
-	if report.Plain {
-		// What stands in it is known by now.
+	if anew {
+		// Sets can't be changed, nor a table get an owner; now that it is known what stands in them, all goes at once.
 		if _, err := k.replace(ctx); err != nil {
 			return err
 		}
@@ -487,6 +491,9 @@ func (k *Kernel) compare(ctx context.Context) error {
 	var standing []nft.Element
 	for _, set := range nft.Sets {
 		n, err := k.Keeper.Count(ctx, set)
+		if errors.Is(err, nft.ErrMissing) {
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -497,7 +504,7 @@ func (k *Kernel) compare(ctx context.Context) error {
 		if err := k.Keeper.Dump(ctx, set, func(e nft.Element) error {
 			standing = append(standing, e)
 			return nil
-		}); err != nil {
+		}); err != nil && !errors.Is(err, nft.ErrMissing) {
 			return err
 		}
 	}
