@@ -27,6 +27,8 @@ const (
 	// meanwhile leaves the file together. Appends do not wait.
 	rewritePace = 20
 	mostPace    = 5 * time.Second
+	// pacedLook is how long bans are gathered for an append while a rewrite waits for its time.
+	pacedLook = 25 * time.Millisecond
 	// maxRaces is how often work is begun anew at once because somebody else wrote to the file at the same moment.
 	maxRaces = 10
 )
@@ -158,6 +160,8 @@ func (f *File) Run(ctx context.Context) error {
 			backoff = 0
 			if wait := time.Until(f.nextRewrite); wait > 0 {
 				next = min(next, wait)
+				// Work that waits for the next rewrite makes the judgement wake us after each look, for nothing.
+				sleep(ctx, min(wait, pacedLook))
 			}
 		}
 		timer.Reset(next)
@@ -338,7 +342,7 @@ func (f *File) writeAnew(ctx context.Context) error {
 	}
 	f.existed = true
 	f.know(id)
-	f.count(n)
+	f.setLines(n)
 	return nil
 }
 
@@ -372,7 +376,7 @@ func (f *File) noteReaders() {
 	}
 }
 
-func (f *File) count(lines int) {
+func (f *File) setLines(lines int) {
 	f.mu.Lock()
 	f.lines = lines
 	f.mu.Unlock()
@@ -446,7 +450,7 @@ func (f *File) rewrite(ctx context.Context) error {
 	if id == (identity{}) {
 		f.Wake()
 	}
-	f.count(parsed.Len())
+	f.setLines(parsed.Len())
 	return nil
 }
 

@@ -113,22 +113,29 @@ func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet
 
 // putBack makes the file's lines of hosts what the book says, after a text was saved from before it did.
 func (f *File) putBack(book *ledger.Ledger, hosts []netip.Prefix) {
+	if len(hosts) > 0 {
+		f.log.Warn(fmt.Sprintf("blocklist: a text was saved from before our last %s; what it would take back is put back, "+
+			"and to take it back indeed, do it again", count(len(hosts), "change")))
+	}
 	for i, host := range hosts {
 		book.Mark(ledger.File, host)
 		book.Mark(ledger.State, host) // after a crash it must not be taken for a person's will
-		if i == shownProblems {
-			f.log.Warn(fmt.Sprintf("blocklist: it was saved as it was before that: %d changes are put back", len(hosts)))
-		}
 		if i >= shownProblems {
 			continue
 		}
-		const why = "the blocklist was saved as it was before that; to change it, do it again"
 		if b, ok := book.Get(host); ok {
-			f.log.Warn(fmt.Sprintf("[%s] Ban %s %s is kept: %s", Label(b), Host(host), Until(b), why))
+			f.log.Info(fmt.Sprintf("[%s] Ban %s %s is kept", Label(b), Host(host), Until(b)))
 		} else {
-			f.log.Warn(fmt.Sprintf("[by hand] %s stays unbanned: %s", Host(host), why))
+			f.log.Info(fmt.Sprintf("[by hand] %s stays unbanned", Host(host)))
 		}
 	}
+}
+
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // tell keeps the problems for status and logs those that are new.
