@@ -159,7 +159,7 @@ func besiege(t *testing.T, more string) (*host, *barrage) {
 	for _, a := range []string{attacker, attacker6prefix, "198.51.100.0/24", "2001:db8:4e::/48"} {
 		fmt.Fprintf(&list, "%s # banset/%s until %s: by hand\n", a, now.Add(-2*time.Hour).Format(stamp), until)
 	}
-	h.writeFile("blocklist", list.String())
+	h.writeFile("data/blocklist", list.String())
 	h.start()
 	h.verified()
 	b := h.fire(attacker, attacker6, inNet4, inNet6)
@@ -252,9 +252,10 @@ func TestOwner(t *testing.T) {
 		}
 	}
 	h.banset("status")
-	h.banset("unban", attacker)
-	h.mustPass(attacker)
-	h.banset("ban", attacker)
+	h.banset("ban", bystander)
+	h.mustDrop(bystander)
+	h.banset("unban", bystander)
+	h.mustPass(bystander)
 
 	h.kill()
 	h.mustDrop(attacker)
