@@ -194,8 +194,10 @@ func runStopped(t *testing.T, name, path string, n int) (said []string, whole bo
 
 // TestStoppedAtEverySystemCall kills the writer before each of its system calls, and after the last, and starts anew.
 func TestStoppedAtEverySystemCall(t *testing.T) {
+	t.Parallel()
 	for name, j := range jobs {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			for n := 1; ; n++ {
 				path := filepath.Join(t.TempDir(), "blocklist")
 				if j.before != nil {
@@ -298,7 +300,7 @@ func checkWhole(t *testing.T, d *desk, path, when string) {
 	if err != nil {
 		t.Fatalf("%s: %v", when, err)
 	}
-	file := blocklist.Parse(text, blocklist.Options{})
+	file := blocklist.Parse(text, blocklist.Options{Location: time.Local, LegacyBan: policy.Forever})
 	for b := range d.judge.Book().All() {
 		if e, ok := file.Lookup(b.Host); !ok || e.Ban.Until != b.Until {
 			t.Errorf("%s: %s is not in the file as the book has it:\n%s", when, b.Host, text)
@@ -324,6 +326,7 @@ func checkWhole(t *testing.T, d *desk, path, when string) {
 // TestSyncedBeforeItCounts: a power cut keeps what was synced. The text is on the disk before it gets its name, the
 // name before anything is acknowledged, and nothing is written in place but at the end.
 func TestSyncedBeforeItCounts(t *testing.T) {
+	t.Parallel()
 	for name, j := range jobs {
 		t.Run(name, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "blocklist")
@@ -367,9 +370,11 @@ func TestSyncedBeforeItCounts(t *testing.T) {
 // TestEverySystemCallFails lets each call of the writer fail once, in turn: nothing is half, nothing is acknowledged
 // that failed, and the next try makes it good.
 func TestEverySystemCallFails(t *testing.T) {
+	t.Parallel()
 	for name, j := range jobs {
 		for _, errno := range []syscall.Errno{syscall.EIO, syscall.EROFS} {
 			t.Run(name+"/"+errno.Error(), func(t *testing.T) {
+				t.Parallel()
 				for n := 1; ; n++ {
 					path := filepath.Join(t.TempDir(), "blocklist")
 					if j.before != nil {
