@@ -166,13 +166,14 @@ func (k *Keeper) replaceSafely(ctx context.Context, elements iter.Seq[Element]) 
 		// Nothing protects: the first of them soon.
 		return k.replace(ctx, &k.config, k.tableFlags(), elements, firstElements)
 	}
-	n := 0
-	for range elements {
-		if n++; n > maxElements {
+	n, size, room := 0, 0, k.command.limit-2*k.slack()
+	for e := range elements {
+		size += e.size()
+		if n++; n > maxElements || size > room {
 			break
 		}
 	}
-	if n <= maxElements {
+	if n <= maxElements && size <= room {
 		return k.replace(ctx, &k.config, k.tableFlags(), elements, maxElements)
 	}
 	spare := k.config.spare()

@@ -117,7 +117,7 @@ func TestEnsureRepairs(t *testing.T) {
 		return "flush chain inet banset prerouting; delete set inet banset " + s + "; add set inet banset " + s +
 			" { " + body + " }\n"
 	}
-	const rulesGone = "; rules of chain prerouting: 7 of 7 missing, 0 foreign"
+	const rulesGone = "; rules of chain prerouting: 9 of 9 missing, 0 foreign"
 	for _, test := range []test{
 		{"nothing", "", "as it ought to be", nil, ""},
 		{"table", "delete table inet banset", "table inet banset was missing", Sets[:], ""},
@@ -125,22 +125,22 @@ func TestEnsureRepairs(t *testing.T) {
 		{"dormant", "add table inet banset { flags dormant; }",
 			"table inet banset was dormant: its rules did nothing", nil, ""},
 		{"dormant and flushed", "add table inet banset { flags dormant; }\nflush table inet banset",
-			"table inet banset was dormant: its rules did nothing; rules of chain prerouting: 7 of 7 missing, 0 foreign", nil, ""},
+			"table inet banset was dormant: its rules did nothing; rules of chain prerouting: 9 of 9 missing, 0 foreign", nil, ""},
 		{"dormant without chain", "flush table inet banset\ndelete chain inet banset prerouting\n--\nadd table inet banset { flags dormant; }",
 			"table inet banset was dormant: its rules did nothing; chain prerouting was missing", nil, ""},
 		{"flushed chain", "flush chain inet banset prerouting",
-			"rules of chain prerouting: 7 of 7 missing, 0 foreign", nil, ""},
+			"rules of chain prerouting: 9 of 9 missing, 0 foreign", nil, ""},
 		{"foreign rule first", "insert rule inet banset prerouting accept",
-			"rules of chain prerouting: 0 of 7 missing, 1 foreign", nil, ""},
+			"rules of chain prerouting: 0 of 9 missing, 1 foreign", nil, ""},
 		{"foreign rule last", "add rule inet banset prerouting ip saddr @ban4 counter accept",
-			"rules of chain prerouting: 0 of 7 missing, 1 foreign", nil, ""},
+			"rules of chain prerouting: 0 of 9 missing, 1 foreign", nil, ""},
 		{"rule twice", `add rule inet banset prerouting ip saddr @net4 counter drop comment "banned networks"`,
-			"rules of chain prerouting: 0 of 7 missing, 1 foreign", nil, ""},
+			"rules of chain prerouting: 0 of 9 missing, 1 foreign", nil, ""},
 		{"rule commented otherwise", "flush chain inet banset prerouting\n" + standardRules(`comment "mine"`),
-			"rules of chain prerouting: 1 of 7 missing, 1 foreign", nil, ""},
+			"rules of chain prerouting: 1 of 9 missing, 1 foreign", nil, ""},
 		{"rules inverted", "flush chain inet banset prerouting\n" +
 			strings.Replace(standardRules(`comment "banned hosts"`), "saddr @ban4", "saddr != @ban4", 1),
-			"rules of chain prerouting: 1 of 7 missing, 1 foreign", nil, ""},
+			"rules of chain prerouting: 1 of 9 missing, 1 foreign", nil, ""},
 		{"rules out of order", "flush chain inet banset prerouting\n" + reversed(standardRules(`comment "banned hosts"`)),
 			"rules of chain prerouting: out of order", nil, ""},
 		{"same rules by hand", "flush chain inet banset prerouting\n" + standardRules(`comment "banned hosts"`),
@@ -183,7 +183,7 @@ func TestEnsureRepairs(t *testing.T) {
 			"set ban4 had statements for each element that are not ours" + rulesGone, []Set{Ban4}, ""},
 		{"foreign set and chain", "add set inet banset mine { type ipv4_addr; elements = { 192.0.2.99 }; }\n" +
 			"add chain inet banset my\nadd rule inet banset my ip saddr @mine accept\nflush chain inet banset prerouting",
-			"rules of chain prerouting: 7 of 7 missing, 0 foreign", nil, "192.0.2.99"},
+			"rules of chain prerouting: 9 of 9 missing, 0 foreign", nil, "192.0.2.99"},
 		{"foreign rule holds a wrong set", set("ban4", "type ipv4_addr; flags timeout; size 100; gc-interval 60s;") +
 			"add chain inet banset my\nadd rule inet banset my ip saddr @ban4 accept",
 			"set ban4 had size 100, not 65536" + rulesGone +
@@ -254,8 +254,10 @@ func lines(s string) []string {
 func standardRules(third string) string {
 	const r = "add rule inet banset prerouting "
 	return r + `ct direction reply return comment "replies to connections of this host"` + "\n" +
-		r + `icmpv6 type nd-neighbor-solicit return comment "IPv6 neighbour discovery"` + "\n" +
-		r + `icmpv6 type nd-neighbor-advert return comment "IPv6 neighbour discovery"` + "\n" +
+		r + `ip6 hoplimit 255 icmpv6 type nd-router-solicit return comment "IPv6 neighbour discovery"` + "\n" +
+		r + `ip6 hoplimit 255 icmpv6 type nd-router-advert return comment "IPv6 neighbour discovery"` + "\n" +
+		r + `ip6 hoplimit 255 icmpv6 type nd-neighbor-solicit return comment "IPv6 neighbour discovery"` + "\n" +
+		r + `ip6 hoplimit 255 icmpv6 type nd-neighbor-advert return comment "IPv6 neighbour discovery"` + "\n" +
 		r + `ip saddr @ban4 counter drop comment "banned hosts"` + "\n" +
 		r + `ip6 saddr and ffff:ffff:ffff:ffff:: == @ban6 counter drop ` + third + "\n" +
 		r + `ip saddr @net4 counter drop comment "banned networks"` + "\n" +
@@ -276,9 +278,9 @@ func TestEnsureFollowsTheConfiguration(t *testing.T) {
 		want    string
 		emptied bool
 	}{
-		{"any", "rules of chain prerouting: 0 of 6 missing, 1 foreign", false},
-		{"standard", "rules of chain prerouting: 1 of 7 missing, 0 foreign", false},
-		{"prefix-57", "rules of chain prerouting: 1 of 7 missing, 1 foreign", false},
+		{"any", "rules of chain prerouting: 0 of 8 missing, 1 foreign", false},
+		{"standard", "rules of chain prerouting: 1 of 9 missing, 0 foreign", false},
+		{"prefix-57", "rules of chain prerouting: 1 of 9 missing, 1 foreign", false},
 		{"reject-input", "chain prerouting was there, but the hook is input now; chain input was missing", false},
 		{"standard", "chain input was there, but the hook is prerouting now; chain prerouting was missing", false},
 	} {

@@ -21,8 +21,11 @@ type rule struct {
 const (
 	conntrackReply = 1 // what ct direction loads; from linux/netfilter/nf_conntrack_tuple_common.h
 
-	neighbourSolicitation  = 135 // ICMPv6 types; RFC 4861
+	// What a node needs to find its router and its neighbours: ICMPv6 types of RFC 4861, which all of them carry a hop
+	// limit of 255, so that none can come from beyond the link.
+	routerSolicitation     = 133
 	neighbourAdvertisement = 136
+	linkHopLimit           = 255
 )
 
 // Where the source address lies in the network header, and how long it is.
@@ -57,11 +60,13 @@ func rules(c *Config) ([]rule, error) {
 			&expr.Verdict{Kind: expr.VerdictReturn})
 	}
 	// As ARP does for IPv4: or a ban of a host in our own network, and of its prefix, cuts us off from the router there.
-	// Nobody from outside can send what passes for it, as the kernel takes none that came over a router.
-	for _, typ := range []byte{neighbourSolicitation, neighbourAdvertisement} {
+	// Conntrack does not track it, so the rule above lets none of it pass.
+	for typ := byte(routerSolicitation); typ <= neighbourAdvertisement; typ++ {
 		add("IPv6 neighbour discovery",
 			&expr.Meta{Key: expr.MetaKeyNFPROTO, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.NFPROTO_IPV6}},
+			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseNetworkHeader, Offset: 7, Len: 1},
+			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{linkHopLimit}},
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_ICMPV6}},
 			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 0, Len: 1},

@@ -87,13 +87,13 @@ func TestWatch(t *testing.T) {
 		{[]Change{del("10.0.0.0/8"), add("192.0.2.0/24", 0)}, "own"},
 		{"flush set inet banset net6",
 			"nft:\n\telement deleted net6 2001:db8::-2001:db8:ffff:ffff:ffff:ffff:ffff:ffff\n\telement deleted net6 ff00::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"},
-		{"flush chain inet banset prerouting", "nft:" + strings.Repeat("\n\trule deleted prerouting", 7)},
+		{"flush chain inet banset prerouting", "nft:" + strings.Repeat("\n\trule deleted prerouting", 9)},
 		{"delete set inet banset ban6; add set inet banset mine { type ipv4_addr; }; add element inet banset mine { 192.0.2.1 }",
 			"nft:\n\tset deleted ban6\n\tset added mine"},
 		{"delete chain inet banset prerouting; add chain inet banset my", "nft:\n\tchain deleted prerouting\n\tchain added my"},
 		{"ensure", "own"},
 		{"insert rule inet banset my accept", "nft:\n\trule added my"},
-		{"flush ruleset", "nft:" + strings.Repeat("\n\trule deleted prerouting", 7) + "\n\trule deleted my" +
+		{"flush ruleset", "nft:" + strings.Repeat("\n\trule deleted prerouting", 9) + "\n\trule deleted my" +
 			"\n\tset deleted ban4\n\tset deleted net4\n\tset deleted net6\n\tset deleted mine\n\tset deleted ban6" +
 			"\n\tchain deleted my\n\tchain deleted prerouting\n\ttable deleted"},
 		{"add table inet banset", "nft:\n\ttable added"},
