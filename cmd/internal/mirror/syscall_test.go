@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -47,11 +48,18 @@ func supervised(f func() error, verdict func(fileCall) syscall.Errno) error {
 		listener <- fd
 		result <- f()
 	}()
-	fd := <-listener
-	if fd >= 0 {
-		go judgeCalls(fd, verdict)
+	var mu sync.Mutex // the caller sees what verdict did
+	if fd := <-listener; fd >= 0 {
+		go judgeCalls(fd, func(c fileCall) syscall.Errno {
+			mu.Lock()
+			defer mu.Unlock()
+			return verdict(c)
+		})
 	}
-	return <-result
+	err := <-result
+	mu.Lock()
+	defer mu.Unlock()
+	return err
 }
 
 // superviseThread puts the calling thread's file calls under supervision and returns the listener.
