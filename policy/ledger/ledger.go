@@ -51,6 +51,7 @@ type Ledger struct {
 	evicted uint64
 	byName  map[string]int // bans by policy
 	nets    map[netip.Prefix]struct{}
+	past    map[netip.Prefix]int64 // hosts removed that the file may still have a line of: when that ban began
 	isHost  func(netip.Prefix) bool
 }
 
@@ -69,6 +70,7 @@ func New(maxBans int, isHost func(netip.Prefix) bool) *Ledger {
 		max:    maxBans,
 		byName: make(map[string]int),
 		nets:   make(map[netip.Prefix]struct{}),
+		past:   make(map[netip.Prefix]int64),
 		isHost: isHost,
 	}
 	for c := range l.work {
@@ -109,6 +111,7 @@ func (l *Ledger) Take(b policy.Ban) Outcome {
 		// A removal that the file has yet to be told of leaves a line there.
 		e = &entry{seq: l.seq, filed: !l.Holds(File, b.Host)}
 		l.bans[b.Host] = e
+		delete(l.past, b.Host)
 		l.order = append(l.order, b.Host)
 		l.seqs = append(l.seqs, l.seq)
 		if !l.isHost(b.Host) {
@@ -136,11 +139,22 @@ func (l *Ledger) Remove(host netip.Prefix) (policy.Ban, bool) {
 	}
 	delete(l.bans, host)
 	delete(l.nets, host)
+	l.past[host] = e.ban.At
 	l.count(e.ban.Policy, -1)
 	l.markAll(host)
 	l.compact()
 	return e.ban, true
 }
+
+// Over says of a host that is not in the book that its last ban began at a time, 0 for one that is not known, and that
+// the file may still have it.
+func (l *Ledger) Over(host netip.Prefix, at int64) {
+	l.past[host] = at
+	l.Mark(File, host)
+}
+
+// Past is when the last ban of a host began that the file has yet to be told is over; 0 when that is not known.
+func (l *Ledger) Past(host netip.Prefix) int64 { return l.past[host] }
 
 // EndOver removes the bans that are over at now and returns them. The kernel has expired its elements by itself,
 // but for a clock that jumped; both copies are marked.
@@ -306,6 +320,7 @@ func (l *Ledger) Settle(c Copy, host netip.Prefix) {
 	delete(l.work[c].waiting, host)
 	if c == File {
 		l.Mark(State, host)
+		delete(l.past, host)
 		if e, ok := l.bans[host]; ok {
 			e.filed = true
 		}
@@ -395,6 +410,9 @@ func (l *Ledger) Done(c Copy, ok bool) {
 			w.waiting[host] = struct{}{}
 		case c == File:
 			l.Mark(State, host) // the state says which bans the file is known to hold
+			if _, again := w.waiting[host]; !again {
+				delete(l.past, host)
+			}
 			if e, ok := l.bans[host]; ok {
 				e.filed = true
 			}

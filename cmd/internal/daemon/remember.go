@@ -208,7 +208,7 @@ func (c *court) changes(j *judge.Judge) []state.Change {
 		change := state.Change{Bucket: state.Lines, Key: hostKey(host)}
 		if !book.Holds(ledger.File, host) {
 			// The file still has the line: after a crash it must not be taken for a new ban.
-			change.Value = encodeBan(policy.Ban{Host: host}, false, true)
+			change.Value = encodeBan(policy.Ban{Host: host, At: book.Past(host)}, false, true)
 		}
 		changes = append(changes, change)
 	}

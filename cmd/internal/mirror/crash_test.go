@@ -33,7 +33,10 @@ func TestStartFindsBanInKernelAlone(t *testing.T) {
 	if err := os.Remove(r.path); err != nil {
 		t.Fatal(err)
 	}
-	r.start(nil)
+	r.start([]Remembered{
+		{Ban: policy.Ban{Host: bans[0].Host, At: at - 100, Until: at - 50, Policy: "sshd", Failures: 3}}, // has ended
+		{Ban: policy.Ban{Host: bans[1].Host, At: at - 100}, Gone: true},
+	})
 	for _, want := range bans[:2] {
 		if got, ok := r.ban(want.Host.String()); !ok || got != want {
 			t.Errorf("found in the kernel as %+v, want %+v", got, want)
@@ -46,6 +49,38 @@ func TestStartFindsBanInKernelAlone(t *testing.T) {
 	for _, want := range bans {
 		if got, _ := r.ban(want.Host.String()); got != want {
 			t.Errorf("earned again: %+v, want %+v", got, want)
+		}
+	}
+	r.verify()
+}
+
+// TestStartFindsNewerBanInFile: a crash came when the file had a new ban, and the state only the end of the one before.
+func TestStartFindsNewerBanInFile(t *testing.T) {
+	at := time.Now().Unix() - 20
+	host := func(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+	bans := []policy.Ban{
+		{Host: host("192.0.2.1/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
+		{Host: host("192.0.2.2/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
+		{Host: host("192.0.2.3/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
+		{Host: host("192.0.2.4/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
+	}
+	r := newRig(t, "")
+	r.do(context.Background(), func(j *judge.Judge) {
+		for _, b := range bans {
+			j.Book().Enter(b)
+		}
+	})
+	r.settled()
+	r.stop()
+	r.start([]Remembered{
+		{Ban: policy.Ban{Host: bans[0].Host, At: at - 100}, Gone: true},
+		{Ban: policy.Ban{Host: bans[1].Host, At: at - 100, Until: at - 50, Policy: "sshd", Failures: 3}, Filed: true},
+		{Ban: policy.Ban{Host: bans[2].Host, At: at - 100, Until: at + 100, Policy: "sshd", Failures: 3}}, // its line had to move
+		{Ban: policy.Ban{Host: bans[3].Host, At: at}, Gone: true},                                         // this very ban was lifted
+	})
+	for i, want := range bans {
+		if got, ok := r.ban(want.Host.String()); ok != (i < 3) || ok && got != want {
+			t.Errorf("%s: %+v %v, want the ban of the file: %v", want.Host, got, ok, i < 3)
 		}
 	}
 	r.verify()

@@ -86,7 +86,7 @@ func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet
 			}
 		case ok && old.Until == b.Until:
 			book.Settle(ledger.File, b.Host)
-		case ok && !book.Holds(ledger.File, b.Host), !ok && !book.Holds(ledger.File, b.Host):
+		case !book.Holds(ledger.File, b.Host) && !newer(book, e.Ban):
 			// Our own change has not reached the file yet.
 		case !ok && tooMany > 0:
 			tooMany--
@@ -156,11 +156,21 @@ func (f *File) tell(entries int, problems []string) {
 	f.told = now
 }
 
+// newer reports whether a line of the file, of a host that the file has yet to be told of, began after what the book
+// knows of that host: then it is no older state of ours, but a ban that a crash let only the file remember.
+func newer(book *ledger.Ledger, line policy.Ban) bool {
+	known := book.Past(line.Host)
+	if b, ok := book.Get(line.Host); ok {
+		known = b.At
+	}
+	return known != 0 && line.At > known
+}
+
 // A Remembered is what the state knows of a ban and of its line in the file.
 type Remembered struct {
 	Ban   policy.Ban
 	Filed bool // the file was known to hold exactly this
-	Gone  bool // the ban was lifted; the file may still hold its line
+	Gone  bool // the ban was lifted; the file may still hold its line. Of Ban only Host counts, and At where it is known
 }
 
 // Load fills an empty book at a start, before anything runs: with what the state remembers, and then with what the
@@ -171,10 +181,10 @@ func (f *File) Load(j *judge.Judge, remembered []Remembered, now time.Time) erro
 	for _, r := range remembered {
 		switch {
 		case r.Gone:
-			book.Mark(ledger.File, r.Ban.Host)
+			book.Over(r.Ban.Host, r.Ban.At)
 			book.Mark(ledger.Kernel, r.Ban.Host)
 		case r.Ban.Ended(now):
-			book.Mark(ledger.File, r.Ban.Host)
+			book.Over(r.Ban.Host, r.Ban.At)
 		default:
 			if _, _, ok := j.Take(r.Ban); ok && r.Filed {
 				book.Settle(ledger.File, r.Ban.Host)

@@ -534,7 +534,7 @@ func (k *Kernel) compare(ctx context.Context) error {
 			switch {
 			case ok && host.Addr() == e.First && sameEnd(e, b, now) && e.Comment == b.Reason() && book.IsHost(host):
 				book.Settle(ledger.Kernel, host)
-			case !ok && book.Holds(ledger.Kernel, host):
+			case !ok && (book.Holds(ledger.Kernel, host) || host.Addr() == e.First && newer(book, earned(e, host, now))):
 				k.adopt(j, e, now, "found in the kernel")
 			}
 		}

@@ -86,10 +86,9 @@ func (k *Kernel) adopt(j *judge.Judge, e nft.Element, now time.Time, who string)
 			left = e.Timeout
 		}
 		if b.Policy != "" {
-			// One of ours, of which a crash let nothing else know: it ends with a whole second and is as long as its
-			// timeout, so this is the very ban that the log's line will give again.
-			b.Until = now.Add(left).Round(time.Second).Unix()
-			b.At = b.Until - int64(e.Timeout.Round(time.Second)/time.Second)
+			// One of ours, of which a crash let nothing else know.
+			e.Expires = left
+			b = earned(e, netip.Prefix{}, now)
 		} else {
 			// Round up: a person's ban is not cut short for the sake of whole seconds.
 			b.Until = now.Add(left + time.Second - 1).Unix()
@@ -131,6 +130,18 @@ func (k *Kernel) adopt(j *judge.Judge, e nft.Element, now time.Time, who string)
 			k.Log.Info(fmt.Sprintf("[%s] Ban %s now %s (%s)", Label(b), Host(host), Until(b), who))
 		}
 	}
+}
+
+// earned is the ban of a host for which a policy put an element into the kernel: it ends with a whole second and is as
+// long as its timeout, so this is the very ban that the log's line gives. It is the zero Ban where that can't be told.
+func earned(e nft.Element, host netip.Prefix, now time.Time) policy.Ban {
+	b := policy.Ban{Host: host}
+	if b.Policy, b.Failures, _ = policy.ParseReason(e.Comment); b.Policy == "" || e.Timeout == 0 {
+		return policy.Ban{Host: host}
+	}
+	b.Until = now.Add(e.Expires).Round(time.Second).Unix()
+	b.At = b.Until - int64(e.Timeout.Round(time.Second)/time.Second)
+	return b
 }
 
 // pardon takes an element that somebody deleted as that person's unban. One whose time was over is none.
