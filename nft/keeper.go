@@ -87,7 +87,9 @@ type Config struct {
 	Verdict    string // drop or reject
 	Counters   bool   // packets and bytes are counted for each element
 	IPv6Prefix int    // 1 to 128: an element of Ban6 stands for its prefix of this many bits
-	Size       uint32 // the most elements of each set; memory is allotted for as many at once
+	// Size is the most elements of each set; memory is allotted at once for as many, up to 65,535. In the kernel's own
+	// sets of hosts a larger one is rounded up.
+	Size uint32
 	// Owner makes the table this Keeper's own (table flags owner and persist, Linux 6.9): nobody else can change it,
 	// and `nft flush ruleset` leaves it alone. When the Keeper is closed or its program ends, the table stays, for
 	// anybody to change, until another Keeper takes it. Where the kernel does not know it, the table is an ordinary

@@ -226,10 +226,15 @@ func (s Set) keyType() uint32 {
 	return 8 // ipv6_addr
 }
 
-// size is the kernel's: a range is two elements to it.
+// size is the kernel's: a range is two elements to it. Of a hash set's size only the lower 16 bits say how large its table
+// is made at once (nelem_hint of linux/rhashtable-types.h); with none of them set it begins with 64 buckets and is moved
+// again and again while a load goes on, which takes twice as long. So all of them are set.
 func (c *Config) size(s Set) uint32 {
 	if s.Ranges() {
 		return 2 * c.Size
+	}
+	if c.Size > 0xffff {
+		return c.Size | 0xffff
 	}
 	return c.Size
 }
