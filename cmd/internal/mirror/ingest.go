@@ -161,6 +161,9 @@ func (f *File) tell(entries int, problems []string) {
 func newer(book *ledger.Ledger, line policy.Ban) bool {
 	known := book.Past(line.Host)
 	if b, ok := book.Get(line.Host); ok {
+		if line.Until <= b.Until {
+			return false // lines come out of order: the later end won
+		}
 		known = b.At
 	}
 	return known != 0 && line.At > known
