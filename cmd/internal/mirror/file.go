@@ -271,7 +271,6 @@ func (f *File) readIfChanged(ctx context.Context) error {
 	}); err != nil {
 		return err
 	}
-	f.recent.wasRead(time.Now()) // whoever reads this text sees all that it has of ours
 	if accident != "" {
 		return f.setAside(ctx, accident)
 	}

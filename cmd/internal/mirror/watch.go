@@ -24,6 +24,7 @@ type watcher struct {
 	blind bool                      // not all is watched
 	read  time.Time                 // when somebody last read the file as we know it; zero: nobody did
 	dirty bool                      // somebody changed the file: what is read since is not what we know
+	anew  time.Time                 // when somebody last read it since that change; zero: nobody did
 	own   []byte                    // what was done to the file during a read of our own; nil: there is none
 }
 
@@ -107,7 +108,7 @@ func (w *watcher) wasRead() (at time.Time, ok bool) {
 func (w *watcher) ourRead(f func()) {
 	w.mu.Lock()
 	w.take()
-	before := w.read
+	read, anew := w.read, w.anew
 	w.own = []byte{}
 	w.mu.Unlock()
 	f()
@@ -115,7 +116,7 @@ func (w *watcher) ourRead(f func()) {
 	defer w.mu.Unlock()
 	w.take()
 	if own := string(w.own); own == "oac" || own == "oc" {
-		w.read = before
+		w.read, w.anew = read, anew
 	}
 	w.own = nil
 }
@@ -133,12 +134,12 @@ func (w *watcher) ourWrite(f func()) {
 	w.dirty = before
 }
 
-// known says that we know the file as it stands.
+// known says that we know the file as it stands. Whoever read it since it changed has read what we know now.
 func (w *watcher) known() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.take()
-	w.dirty, w.read = false, time.Time{}
+	w.dirty, w.read, w.anew = false, w.anew, time.Time{}
 }
 
 // take takes in the events that are there. w.mu is held.
@@ -188,8 +189,12 @@ func (w *watcher) hear(event *unix.InotifyEvent, name string) {
 	if event.Mask&(writing&^unix.IN_ATTRIB) != 0 {
 		w.dirty = true
 	}
-	if event.Mask&unix.IN_ACCESS != 0 && !w.dirty {
-		w.read = time.Now()
+	if event.Mask&unix.IN_ACCESS != 0 {
+		if w.dirty {
+			w.anew = time.Now()
+		} else {
+			w.read = time.Now()
+		}
 	}
 	if w.own == nil {
 		return

@@ -297,12 +297,16 @@ func TestTwoWriters(t *testing.T) {
 	var wg sync.WaitGroup
 	person := func(i int) string { return fmt.Sprintf("203.0.113.%d", i) }
 	other := func(i int) string { return fmt.Sprintf("192.0.2.%d", i) }
-	// One edits like sed -i: adds a line, and takes the one before the last out again.
+	// One edits with sed -i, or slower with a copy: adds a line, and takes the one before the last out again.
 	wg.Go(func() {
 		for i := range rounds {
-			script := fmt.Sprintf(`sed -i '$a %s' "$0"`, person(i))
+			edit := fmt.Sprintf(`'$a %s'`, person(i))
 			if i > 1 && i%2 == 0 {
-				script = fmt.Sprintf(`sed -i '/^%s$/d; $a %s' "$0"`, strings.ReplaceAll(person(i-2), ".", `\.`), person(i))
+				edit = fmt.Sprintf(`'/^%s$/d; $a %s'`, strings.ReplaceAll(person(i-2), ".", `\.`), person(i))
+			}
+			script := `sed -i ` + edit + ` "$0"`
+			if i%3 > 0 {
+				script = `cp "$0" "$0.x"; sleep 0.03; sed -i ` + edit + ` "$0.x"; mv "$0.x" "$0"`
 			}
 			shell(t, script, r.path)
 			r.until("the person's edit", func(j *judge.Judge) bool {
@@ -311,14 +315,11 @@ func TestTwoWriters(t *testing.T) {
 			})
 		}
 	})
-	// Another adds with >>, and waits for nobody else.
+	// Another adds with >>, and may lose it to the first: that is between them.
 	wg.Go(func() {
 		for i := range rounds {
 			shell(t, `echo "$1" >>"$0"`, r.path, other(i))
-			r.until("the other's line", func(j *judge.Judge) bool {
-				_, ok := j.Book().Get(netip.MustParsePrefix(other(i) + "/32"))
-				return ok || !strings.Contains(r.text(), other(i)+"\n")
-			})
+			time.Sleep(20 * time.Millisecond) // a rate, nothing is waited for
 		}
 	})
 	want := make(map[string]bool)
