@@ -23,7 +23,6 @@ type barrage struct {
 	stopped chan struct{}
 	stop    context.CancelFunc
 	done    chan struct{} // the end was received
-	addr    string
 }
 
 const (

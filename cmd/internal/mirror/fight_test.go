@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 
 	"banset/nft"
 	"banset/nft/nfttest"
+	"banset/policy"
 	"banset/policy/judge"
 )
 
@@ -140,4 +142,25 @@ func flood(t *testing.T, other *nft.Keeper) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestMostActiveFirst: what is put back begins with the hosts that failed last.
+func TestMostActiveFirst(t *testing.T) {
+	r := newRig(t, "")
+	now := time.Now().Unix()
+	for i := range 10 {
+		host := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
+		r.do(t.Context(), func(j *judge.Judge) { j.Take(policy.Ban{Host: host, At: now - int64(i), Until: now + 3600}) })
+	}
+	r.settled()
+	r.do(t.Context(), func(j *judge.Judge) {
+		j.Book().Touch(netip.MustParsePrefix("192.0.2.7/32"), now+1)
+		var order []byte
+		for _, e := range r.kernel.everything(j, time.Now()) {
+			order = append(order, e.First.As4()[3])
+		}
+		if want := []byte{7, 0, 1, 2, 3, 4, 5, 6, 8, 9}; !bytes.Equal(order, want) {
+			t.Errorf("order %v, want %v", order, want)
+		}
+	})
 }
