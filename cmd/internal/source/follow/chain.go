@@ -261,7 +261,9 @@ func (c *chain) close(g *file) {
 	c.queue = slices.DeleteFunc(c.queue, func(o *file) bool { return o == g })
 	c.late = slices.DeleteFunc(c.late, func(o *file) bool { return o == g })
 	c.remember(g.mark)
-	c.seen[g.id] = g.mod
+	if !g.fresh {
+		c.seen[g.id] = g.mod
+	}
 	f := c.f
 	f.mu.Lock()
 	defer f.mu.Unlock()

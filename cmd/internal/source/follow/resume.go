@@ -289,12 +289,13 @@ func (c *chain) taken(id fileID) bool {
 	return g != nil && !g.over
 }
 
-// read reports whether id is a file that this chain has read to its end.
+// read reports whether id is a file that this chain has read to its end. One that had nothing to read does not count: what
+// was in it before it was truncated may be in a copy that nobody has looked for yet.
 func (c *chain) read(id fileID) bool {
 	c.f.mu.Lock()
 	defer c.f.mu.Unlock()
 	g := c.f.files[id]
-	return g != nil && g.chain == c && !slices.Contains(c.queue, g)
+	return g != nil && g.chain == c && !g.fresh && !slices.Contains(c.queue, g)
 }
 
 // adopt registers o as a file of the chain; nil if somebody else reads it already.

@@ -198,6 +198,17 @@ func (r *reader) awaitOr(what string, enough func(lines []string) bool, missing 
 	}
 }
 
+// awaitMore waits for a batch.
+func (r *reader) awaitMore() {
+	r.t.Helper()
+	select {
+	case <-r.more:
+	case <-time.After(deadline):
+		lines := r.lines()
+		r.t.Fatalf("nothing comes after %d lines, the last %q", len(lines), clip(lines[max(0, len(lines)-3):]))
+	}
+}
+
 func (r *reader) awaitLine(line string) {
 	r.t.Helper()
 	r.await(fmt.Sprintf("line %.60q", line), func(lines []string) bool { return slices.Contains(lines, line) })
@@ -486,7 +497,7 @@ func testRotateBusy(t *testing.T, k Kind, way Way, slow bool) {
 				time.Sleep(time.Millisecond) // paces the test, nothing is concluded from it
 				continue
 			}
-			<-r.more
+			r.awaitMore()
 		}
 		if i == 0 {
 			r.awaitLine(all[0]) // a first start does not look for what is rotated
