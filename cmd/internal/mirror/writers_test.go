@@ -107,14 +107,24 @@ func (r *rig) onlyOneUnban(host string) {
 	}
 }
 
-// TestEditorPrograms runs the real ones.
+// TestEditorPrograms runs the real ones: those that every Debian has, and editors where they are installed.
 func TestEditorPrograms(t *testing.T) {
-	for name, script := range map[string]string{
+	const vim = `-c 'g/^198\.51\.0\.7 /d' -c '$put =\"203.0.113.5\"' -c wq "$0" </dev/null`
+	scripts := map[string]string{
+		"perl":  `perl -ni -e 'print unless /^198\.51\.0\.7 /; print "203.0.113.5\n" if eof' "$0"`,
 		"sed":   `sed -i '/^198\.51\.0\.7 /d; $a 203.0.113.5' "$0"`,
 		"shell": `grep -v '^198\.51\.0\.7 ' "$0" >"$0.x"; echo 203.0.113.5 >>"$0.x"; cat "$0.x" >"$0"`,
 		"mv":    `grep -v '^198\.51\.0\.7 ' "$0" >"$0.x"; echo 203.0.113.5 >>"$0.x"; mv "$0.x" "$0"`,
 		"sort":  `grep -v '^198\.51\.0\.7 ' "$0" >"$0.x"; echo 203.0.113.5 >>"$0.x"; sort -o "$0" "$0.x"`,
-	} {
+	}
+	if _, err := exec.LookPath("vim"); err == nil {
+		scripts["vim, a copy as backup"] = `vim -es -c 'set backup backupcopy=yes' ` + vim
+		scripts["vim, renamed as backup"] = `vim -es -c 'set backup backupcopy=no' ` + vim
+	}
+	if _, err := exec.LookPath("ed"); err == nil {
+		scripts["ed"] = `printf 'g/^198\.51\.0\.7 /d\n$a\n203.0.113.5\n.\nw\nq\n' | ed -s "$0"`
+	}
+	for name, script := range scripts {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t, "")
 			r.takeMany(0, 30)
