@@ -176,6 +176,28 @@ func TestStopAndStartAgain(t *testing.T) {
 	h.verified()
 }
 
+// TestBanAgainAndCrash: what was acknowledged last holds, however little the state had time to learn of it.
+func TestBanAgainAndCrash(t *testing.T) {
+	h := newHost(t)
+	h.neighbour(attacker)
+	h.neighbour(bystander)
+	h.configure("")
+	h.start()
+	for range 5 {
+		h.banset("ban", attacker)
+		h.banset("ban", bystander)
+		h.banset("unban", attacker)
+		h.banset("ban", attacker)
+		h.banset("unban", bystander)
+		h.kill()
+		h.start()
+		h.mustDrop(attacker)
+		h.mustPass(bystander)
+		h.verified()
+		h.banset("unban", attacker)
+	}
+}
+
 func TestReload(t *testing.T) {
 	h := newHost(t)
 	h.neighbour(attacker)
