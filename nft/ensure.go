@@ -163,8 +163,19 @@ func (k *Keeper) replaceSafely(ctx context.Context, elements iter.Seq[Element]) 
 		return err
 	}
 	if !table.found {
-		// Nothing protects: the first of them soon.
-		return k.replace(ctx, &k.config, k.tableFlags(), elements, firstElements)
+		// Nothing protects: the first of them soon, and all of them as fast as can be.
+		var full error
+		alone, err := k.unheard(ctx, func() error {
+			err := k.replace(ctx, &k.config, k.tableFlags(), elements, firstElements)
+			if errors.Is(err, ErrFull) {
+				full, err = err, nil
+			}
+			return err
+		})
+		if err != nil || alone {
+			return errors.Join(err, full)
+		}
+		// What somebody did while we did not listen is in that table, if it was about ours: once more, and listening.
 	}
 	n, size, room := 0, 0, k.command.limit-2*k.slack()
 	for e := range elements {

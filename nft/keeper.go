@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -196,6 +197,9 @@ type Keeper struct {
 	apply   applier
 	owning  owning
 
+	watchMu  sync.Mutex
+	watching map[*netlink.Conn]struct{} // the sockets of Watch
+
 	queryMu sync.Mutex
 	query   *socket
 	request wire
@@ -206,7 +210,7 @@ func Open(c Config) (*Keeper, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	k := &Keeper{config: c, watchQueue: watchQueue}
+	k := &Keeper{config: c, watchQueue: watchQueue, watching: make(map[*netlink.Conn]struct{})}
 	var err error
 	if k.rules, err = rules(&c); err != nil {
 		return nil, fmt.Errorf("nft: %w", err)

@@ -51,13 +51,14 @@ func (p *ports) has(id uint32) bool {
 //
 // It is not safe for concurrent use.
 type socket struct {
-	conn  *netlink.Conn
-	raw   syscall.RawConn
-	seq   uint32
-	limit int    // bytes that one sendmsg takes
-	buf   []byte // for receiving
-	ports *ports // told of each new port; may be nil
-	dials int    // how often it was opened: the kernel gives a port that has become free to the next one
+	conn      *netlink.Conn
+	raw       syscall.RawConn
+	seq       uint32
+	limit     int    // bytes that one sendmsg takes
+	buf       []byte // for receiving
+	ports     *ports // told of each new port; may be nil
+	committed uint32 // transactions that the kernel took
+	dials     int    // how often it was opened: the kernel gives a port that has become free to the next one
 }
 
 func openSocket(p *ports) (*socket, error) {
@@ -176,7 +177,12 @@ func recv(fd int, b []byte) (int, error) {
 
 // transact sends a finished batch and returns the first error of it that the kernel reports. Whatever else goes wrong
 // leaves a fresh socket behind.
-func (s *socket) transact(b *batch) error {
+func (s *socket) transact(b *batch) (err error) {
+	defer func() {
+		if err == nil {
+			s.committed++
+		}
+	}()
 	first := s.next(b.n)
 	last := b.n - 2 // the message before the batch's end
 	b.number(first, last)

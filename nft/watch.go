@@ -96,11 +96,12 @@ func (k *Keeper) Watch(ctx context.Context, ready func(), f func(Transaction) er
 		err = conn.SetReadBuffer(k.watchQueue) // capped silently where we lack the right
 	}
 	if err == nil {
-		err = conn.JoinGroup(unix.NFNLGRP_NFTABLES)
+		err = k.listen(conn)
 	}
 	if err != nil {
 		return k.fail("watch", err)
 	}
+	defer k.unlisten(conn)
 	stop := context.AfterFunc(ctx, func() { conn.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if ready != nil {
