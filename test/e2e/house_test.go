@@ -49,7 +49,13 @@ func newHost(t *testing.T) *host {
 		t.Fatal(err)
 	}
 	nfttest.Clean(t)
-	h := &host{t: t, dir: t.TempDir(), binary: binary, peer: nfttest.NewPeer(t), changed: make(chan struct{})}
+	// Not t.TempDir, whose name is the test's: a socket's path may have 107 bytes.
+	dir, err := os.MkdirTemp("", "e2e-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	h := &host{t: t, dir: dir, binary: binary, peer: nfttest.NewPeer(t), changed: make(chan struct{})}
 	if err := os.Chmod(h.dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
