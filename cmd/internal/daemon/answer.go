@@ -43,6 +43,11 @@ func (d *daemon) answer(ctx context.Context, r control.Request) control.Answer {
 		}
 		select {
 		case err := <-done:
+			if err == nil {
+				// Else a crash would leave the state with the step before, which a person may have taken a moment ago:
+				// ban, unban and ban again of a host look alike in the file.
+				d.memory.save(ctx)
+			}
 			return err
 		case <-time.After(patience):
 			return errors.New("kernel or file did not take it in time; see the daemon's log")

@@ -42,6 +42,7 @@ type memory struct {
 	court  *court
 	log    *slog.Logger
 	wake   chan struct{}
+	demand chan chan struct{} // a commit now
 	ready  chan struct{}
 	notice string // as last logged
 	// unsaved is what a failed commit left, by bucket and key.
@@ -49,7 +50,7 @@ type memory struct {
 }
 
 func newMemory(path string, store *state.Store, c *court, log *slog.Logger) *memory {
-	m := &memory{path: path, store: store, court: c, log: log, wake: make(chan struct{}, 1), ready: make(chan struct{})}
+	m := &memory{path: path, store: store, court: c, log: log, wake: make(chan struct{}, 1), demand: make(chan chan struct{}), ready: make(chan struct{})}
 	close(m.ready)
 	return m
 }
@@ -65,17 +66,37 @@ func (m *memory) Wake() {
 	}
 }
 
+// save commits now and returns when that is done, whether it went well or not: what can't be written is logged, and
+// kept for later.
+func (m *memory) save(ctx context.Context) {
+	done := make(chan struct{})
+	select {
+	case m.demand <- done:
+		<-done
+	case <-ctx.Done():
+	}
+}
+
 func (m *memory) Run(ctx context.Context) error {
 	trouble, pause := "", commitSoon
+	wake, rest := m.wake, (<-chan time.Time)(nil)
 	for {
+		var done chan struct{}
 		select {
 		case <-ctx.Done():
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 			defer cancel()
 			return m.commit(last)
-		case <-m.wake:
+		case <-rest:
+			wake, rest = m.wake, nil
+			continue
+		case done = <-m.demand:
+		case <-wake:
 		}
 		err := m.commit(ctx)
+		if done != nil {
+			close(done)
+		}
 		wait := pause
 		pause = min(2*pause, commitEvery)
 		switch {
@@ -92,10 +113,7 @@ func (m *memory) Run(ctx context.Context) error {
 			trouble = ""
 			m.log.Info("state: writing works again")
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(wait):
-		}
+		wake, rest = nil, time.After(wait)
 	}
 }
 
