@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -64,11 +66,27 @@ func supervised(f func() error, verdict func(fileCall) syscall.Errno) error {
 
 // superviseThread puts the calling thread's file calls under supervision and returns the listener.
 func superviseThread() (int, error) {
-	// if (nr == one of them) return USER_NOTIF; return ALLOW
-	program := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}}
+	wakes, err := wakeDescriptors()
+	if err != nil {
+		return 0, err
+	}
+	// if (fd == one of the wakes && nr == write) return ALLOW; if (nr == one of them) return USER_NOTIF; return ALLOW
+	const offsetNr, offsetArg0 = 0, 16 // struct seccomp_data, little endian
+	load := func(offset uint32) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+	}
+	equal := func(k uint32, yes, no int) unix.SockFilter {
+		return unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: k, Jt: uint8(yes), Jf: uint8(no)}
+	}
+	var program []unix.SockFilter
+	for _, fd := range wakes {
+		program = append(program, load(offsetArg0), equal(uint32(fd), 0, 3), load(offsetNr), equal(unix.SYS_WRITE, 0, 1),
+			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW})
+	}
+	program = append(program, load(offsetNr))
 	left := len(fileCalls)
 	for nr := range fileCalls {
-		program = append(program, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: uint32(nr), Jt: uint8(left)})
+		program = append(program, equal(uint32(nr), left, 0))
 		left--
 	}
 	program = append(program,
@@ -85,6 +103,31 @@ func superviseThread() (int, error) {
 		return 0, fmt.Errorf("seccomp: %w", errno)
 	}
 	return int(fd), nil
+}
+
+// wakeDescriptors returns the descriptors by which the Go runtime wakes its own poller. It writes to them from inside the
+// scheduler, where the thread can't be stopped: to wait for a verdict there, while the collector stops all others, is to
+// wait for ever.
+func wakeDescriptors() ([]int, error) {
+	time.AfterFunc(time.Hour, func() {}).Stop() // the poller exists from the first timer on
+	entries, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return nil, err
+	}
+	var fds []int
+	for _, e := range entries {
+		if to, err := os.Readlink("/proc/self/fd/" + e.Name()); err == nil && strings.Contains(to, "[eventfd]") {
+			fd, err := strconv.Atoi(e.Name())
+			if err != nil {
+				return nil, err
+			}
+			fds = append(fds, fd)
+		}
+	}
+	if len(fds) == 0 {
+		return nil, errors.New("the runtime's poller has no eventfd")
+	}
+	return fds, nil
 }
 
 // judgeCalls answers the notifications of a listener.
