@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 	"slices"
@@ -102,15 +103,30 @@ func (d *daemon) remembered() memory {
 	return m
 }
 
-// state reads a copy of the state file, which may be in use: commits never write over pages of the last one.
+// state reads a copy of the state file, which may be in use. A commit leaves the pages of the last one alone, the next
+// but one does not: so the copy is good when no commit ended while it was made, which the two meta pages tell.
 func (d *daemon) state(fn func(bucket string, key, value []byte)) {
 	d.t.Helper()
-	text, err := os.ReadFile(d.path("state.db"))
+	source, err := os.Open(d.path("state.db"))
 	if os.IsNotExist(err) {
 		return
 	}
 	if err != nil {
 		d.t.Fatal(err)
+	}
+	defer source.Close()
+	var text []byte
+	for metas := make([]byte, 2*os.Getpagesize()); ; {
+		if text, err = io.ReadAll(io.NewSectionReader(source, 0, 1<<40)); err != nil {
+			d.t.Fatal(err)
+		}
+		if n, err := source.ReadAt(metas, 0); err == nil && bytes.HasPrefix(text, metas[:n]) {
+			break
+		} else if err == io.EOF {
+			return // made, and not yet filled
+		} else if err != nil {
+			d.t.Fatal(err)
+		}
 	}
 	file, err := os.CreateTemp(d.dir, "copy-")
 	if err != nil {
