@@ -36,6 +36,8 @@ func build(b *testing.B, dir string) string {
 type daemon struct {
 	b       *testing.B
 	dir     string
+	binary  string
+	cmd     *exec.Cmd     // nil: it does not run
 	changed chan struct{} // the log has grown
 
 	mu  sync.Mutex
@@ -45,27 +47,50 @@ type daemon struct {
 // startDaemon starts it with a blocklist and waits until it is ready. It ends with the benchmark.
 func startDaemon(b *testing.B, binary, blocklist string) *daemon {
 	b.Helper()
-	d := &daemon{b: b, dir: b.TempDir(), changed: make(chan struct{}, 1)}
-	config := fmt.Sprintf("blocklist: %[1]s/blocklist\nstate: %[1]s/state.db\nsocket: %[1]s/banset.sock\n"+
-		"policies: {sshd: {failregex: ['from <HOST>$'], logpath: [%[1]s/log]}}\n", d.dir)
+	d := newDaemon(b, binary, blocklist, "")
+	d.start()
+	return d
+}
+
+// newDaemon prepares one, with more lines for its configuration.
+func newDaemon(b *testing.B, binary, blocklist, more string) *daemon {
+	b.Helper()
+	d := &daemon{b: b, dir: b.TempDir(), binary: binary, changed: make(chan struct{}, 1)}
+	config := fmt.Sprintf("blocklist: %[1]s/blocklist\nstate: %[1]s/state.db\nsocket: %[1]s/banset.sock\n%[2]s"+
+		"policies: {sshd: {failregex: ['from <HOST>$'], logpath: [%[1]s/log]}}\n", d.dir, more)
 	for name, text := range map[string]string{"banset.yaml": config, "blocklist": blocklist, "log": ""} {
 		if err := os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o600); err != nil {
 			b.Fatal(err)
 		}
 	}
-	cmd := exec.Command(binary, "run", "--config", filepath.Join(d.dir, "banset.yaml"))
-	cmd.Stderr = d
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	b.Cleanup(func() {
-		cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			b.Errorf("the daemon: %v\n%s", err, d.text())
-		}
-	})
-	d.logged("ready: ")
+	b.Cleanup(d.stop)
 	return d
+}
+
+// start returns when it is ready.
+func (d *daemon) start() {
+	d.b.Helper()
+	d.mu.Lock()
+	d.log.Reset()
+	d.mu.Unlock()
+	d.cmd = exec.Command(d.binary, "run", "--config", filepath.Join(d.dir, "banset.yaml"))
+	d.cmd.Stderr = d
+	if err := d.cmd.Start(); err != nil {
+		d.b.Fatal(err)
+	}
+	d.logged("ready: ")
+}
+
+// stop ends it, if it runs.
+func (d *daemon) stop() {
+	if d.cmd == nil || d.cmd.Process == nil {
+		return
+	}
+	d.cmd.Process.Signal(syscall.SIGTERM)
+	if err := d.cmd.Wait(); err != nil {
+		d.b.Errorf("the daemon: %v\n%s", err, d.text())
+	}
+	d.cmd = nil
 }
 
 func (d *daemon) Write(p []byte) (int, error) {
