@@ -9,13 +9,16 @@ import (
 
 // A version is what the program knows of its own making.
 type version struct {
-	Version  string `json:"version"`            // of the module; "(devel)" for a build from a work tree
+	Version  string `json:"version"`            // of the package or module; "(devel)" for a build from a work tree
 	Revision string `json:"revision,omitempty"` // of the sources
 	Time     string `json:"time,omitempty"`     // of that revision, RFC 3339
 	Modified bool   `json:"modified,omitempty"` // the sources were not as in that revision
 	Go       string `json:"go"`
 	Target   string `json:"target"`
 }
+
+// release is the version of a package; the build of the package sets it.
+var release string
 
 // readVersion reads what the Go tool wrote into the program.
 func readVersion() version {
@@ -25,6 +28,9 @@ func readVersion() version {
 		return v
 	}
 	v.Version, v.Go = info.Main.Version, info.GoVersion
+	if release != "" {
+		v.Version = release
+	}
 	if v.Version == "" {
 		v.Version = "(devel)"
 	}
