@@ -40,6 +40,8 @@ type Config struct {
 	MaxBans    int            // the most elements of a set, and bans in the book
 	MaxHosts   int            // the most hosts whose failures are counted, all policies together
 	NFTables   NFTables
+	Metrics    Metrics
+	Hooks      []*Hook   // in order of name, disabled ones too
 	Policies   []*Policy // in order of name, disabled ones too
 	Filters    map[string]*Filter
 }

@@ -14,6 +14,7 @@ func Load(library, files []File) (*Config, Problems) {
 	m := maker{list: l, whole: true, raw: &raw{
 		policies: make(map[string]*rawPolicy),
 		filters:  make(map[string]*rawFilter),
+		hooks:    make(map[string]*rawHook),
 	}}
 	for _, f := range library {
 		m.read(f, (*reader).readLibrary)

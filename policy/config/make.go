@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"banset/policy"
@@ -45,6 +46,7 @@ func (m *maker) config() *Config {
 		netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128"),
 	}})
 	c.IgnoreIP, c.IgnoreSelf = ignore.prefixes, ignore.self
+	c.Metrics = m.makeMetrics()
 	m.checkPaths(c)
 	m.checkHook(c)
 	if m.ipv6Prefix.or(64) < 32 {
@@ -54,18 +56,27 @@ func (m *maker) config() *Config {
 	for _, name := range slices.Sorted(maps.Keys(m.filters)) {
 		c.Filters[name] = m.makeFilter(name, m.filters[name])
 	}
+	for _, name := range slices.Sorted(maps.Keys(m.hooks)) {
+		c.Hooks = append(c.Hooks, m.makeHook(name, m.hooks[name]))
+	}
 	for _, name := range slices.Sorted(maps.Keys(m.policies)) {
 		c.Policies = append(c.Policies, m.makePolicy(name, m.policies[name], c.Filters))
 	}
 	return c
 }
 
-// checkPaths holds that the three files are three.
+// checkPaths holds that no two files are one.
 func (m *maker) checkPaths(c *Config) {
 	paths := []struct {
 		name, path string
 		pos        Pos
 	}{{"blocklist", c.Blocklist, m.blocklist.pos}, {"state", c.State, m.state.pos}, {"socket", c.Socket, m.socket.pos}}
+	if strings.HasPrefix(c.Metrics.Listen, "/") {
+		paths = append(paths, struct {
+			name, path string
+			pos        Pos
+		}{"metrics' listen", c.Metrics.Listen, m.metrics.listen.pos})
+	}
 	for i, a := range paths {
 		for _, b := range paths[:i] {
 			if a.path != b.path {

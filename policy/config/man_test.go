@@ -57,6 +57,8 @@ func TestManualKeys(t *testing.T) {
 	for _, tt := range []struct{ name, text, config string }{
 		{"top", text["Top level"], "zzzz: 1"},
 		{"nftables", text["The kernel's side"], "nftables: {zzzz: 1}"},
+		{"metrics", text["Metrics"], "metrics: {zzzz: 1}"},
+		{"hook", text["Hooks"], "hooks: {a: {zzzz: 1}}"},
 		{"defaults", text["Defaults of policies"], "defaults: {zzzz: 1}"},
 		{"policy", text["Policies"], "policies: {a: {zzzz: 1}}"},
 		{"filter", filter + "\n.It Ic samples :", "filters: {a: {zzzz: 1}}"},
@@ -75,10 +77,15 @@ func TestManualKeys(t *testing.T) {
 // TestManualDefaults holds each default of the manual to the one in force: written out, they change nothing.
 func TestManualDefaults(t *testing.T) {
 	text := sections(t)
-	item := regexp.MustCompile(`(?s)\n\.It Ic (\w+) :.*?\nDefault:\n\.Ql ("[^"]*"|\S+)`)
+	item := regexp.MustCompile(`(?s)^(\w+) :.*?\nDefault:\n\.Ql ("[^"]*"|\S+)`)
 	written := func(section, indent string, least int) string {
 		var b strings.Builder
-		found := item.FindAllStringSubmatch(text[section], -1)
+		var found [][]string
+		for _, one := range strings.Split(text[section], "\n.It Ic ") {
+			if m := item.FindStringSubmatch(one); m != nil {
+				found = append(found, m)
+			}
+		}
 		if len(found) < least {
 			t.Errorf("%s: %d defaults, want %d", section, len(found), least)
 		}
@@ -88,9 +95,12 @@ func TestManualDefaults(t *testing.T) {
 		return b.String()
 	}
 	const one = "policies: {a: {failregex: x <HOST>, logpath: /a}}\n"
-	all := written("Top level", "", 7) + "nftables:\n" + written("The kernel's side", "  ", 6) +
+	const hook = "hooks: {a: {command: [/a]}}\n"
+	all := written("Top level", "", 7) + "nftables:\n" + written("The kernel's side", "  ", 7) +
+		"metrics:\n" + written("Metrics", "  ", 2) + "hooks:\n  a:\n    command: [/a]\n" + written("Hooks", "    ", 4) +
 		"defaults:\n" + written("Defaults of policies", "  ", 3) + one
-	got, want := load(t, all), load(t, one)
+	got, want := load(t, all), load(t, hook+one)
+	got.Hooks[0].Pos = want.Hooks[0].Pos
 	got.Policies[0].Pos = want.Policies[0].Pos
 	got.Policies[0].Filter = want.Policies[0].Filter
 	if !reflect.DeepEqual(got, want) {

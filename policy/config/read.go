@@ -18,6 +18,8 @@ type raw struct {
 	priority                      value[int]
 	direction, verdict, protect   value[string]
 	counters                      value[bool]
+	metrics                       rawMetrics
+	hooks                         map[string]*rawHook
 	defaults                      rawLimits
 	policies                      map[string]*rawPolicy
 	filters                       map[string]*rawFilter
@@ -141,6 +143,20 @@ func (r *reader) readFile(n *yaml.Node, c *raw) {
 		field(r, "max_bans", &c.maxBans, r.between(1, 1<<24)),
 		field(r, "max_hosts", &c.maxHosts, r.between(1, 1<<24)),
 		key{name: "nftables", read: func(n *yaml.Node) { r.readNFTables(n, c) }},
+		key{name: "metrics", read: func(n *yaml.Node) { r.readMetrics(n, &c.metrics) }},
+		key{name: "hooks", read: func(n *yaml.Node) {
+			r.named(n, "hooks", "hook", func(name string, key, n *yaml.Node) {
+				h := r.readHook(name, key, n)
+				switch first, ok := c.hooks[name]; {
+				case ok:
+					first.over(h)
+				case len(c.hooks) == MaxHooks:
+					r.fail(r.at(key), "let one program tell the others", "%s is one hook too many: there may be %d", name, MaxHooks)
+				default:
+					c.hooks[name] = h
+				}
+			})
+		}},
 		key{name: "defaults", read: func(n *yaml.Node) { r.keys(n, "defaults", fail2banWords, r.limits(&c.defaults)...) }},
 		key{name: "policies", read: func(n *yaml.Node) {
 			if c.policiesPos == (Pos{}) {
