@@ -77,7 +77,7 @@ type File struct {
 	waste   int // bytes of text and more that no item has
 	edited  bool
 	stale   bool // the line numbers are out of date
-	names   map[string]string
+	names   names
 }
 
 // An item is a line with an address, a line that can't be read, or a run of comments and blank lines: 56 bytes a
@@ -103,7 +103,7 @@ func Parse(text []byte, opts Options) *File {
 	if opts.Location == nil {
 		opts.Location = time.UTC
 	}
-	f := &File{opts: opts, text: text, names: make(map[string]string)}
+	f := &File{opts: opts, text: text, names: make(names)}
 	lines := hostLines(text)
 	f.items = make([]item, 0, lines)
 	f.hosts.init(lines)
@@ -235,11 +235,18 @@ func (f *File) entry(i uint32) Entry {
 	it := &f.items[i]
 	var l line
 	l.read(f.bytes(it), &f.opts)
-	e := Entry{
-		Ban:  policy.Ban{Host: it.key.host(), At: l.at, Until: it.until},
-		Line: int(it.line), Kind: it.kind,
-	}
-	switch it.kind {
+	e := f.names.entry(&l, it.kind, it.until)
+	e.Line = int(it.line)
+	return e
+}
+
+// names holds the names of policies once for all their lines.
+type names map[string]string
+
+// entry is what a line says that was read, all but its number.
+func (n names) entry(l *line, kind Kind, until int64) Entry {
+	e := Entry{Ban: policy.Ban{Host: l.key.host(), At: l.at, Until: until}, Kind: kind}
+	switch kind {
 	case Hand:
 		e.Ban.Note = policy.CleanNote(string(l.note))
 	case Fail2ban:
@@ -248,8 +255,8 @@ func (f *File) entry(i uint32) Entry {
 			e.Ban.Note = policy.CleanNote("fail2ban: " + string(l.note))
 		}
 	default:
-		if name, n := failures(l.note); n > 0 {
-			e.Ban.Policy, e.Ban.Failures = f.intern(name), n
+		if name, many := failures(l.note); many > 0 {
+			e.Ban.Policy, e.Ban.Failures = n.intern(name), many
 		} else {
 			e.Ban.Policy, e.Ban.Failures, e.Ban.Note = policy.ParseReason(string(l.note))
 			e.Ban.Note = policy.CleanNote(e.Ban.Note)
@@ -258,16 +265,16 @@ func (f *File) entry(i uint32) Entry {
 	return e
 }
 
-// maxNames bounds the policies whose names are held once for all their lines.
+// maxNames bounds the policies whose names are held.
 const maxNames = 1024
 
-func (f *File) intern(name []byte) string {
-	if s, ok := f.names[string(name)]; ok {
+func (n names) intern(name []byte) string {
+	if s, ok := n[string(name)]; ok {
 		return s
 	}
 	s := string(name)
-	if len(f.names) < maxNames {
-		f.names[s] = s
+	if len(n) < maxNames {
+		n[s] = s
 	}
 	return s
 }

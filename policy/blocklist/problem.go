@@ -33,12 +33,17 @@ func (f *File) Problems() (first []Problem, total int) {
 		}
 		var l line
 		l.read(f.bytes(it), &f.opts)
-		first = append(first, Problem{Line: int(it.line), Text: quote(l.word), Reason: l.why()})
+		first = append(first, l.tell(int(it.line)))
 		if len(first) == min(MaxProblems, f.bad) {
 			break
 		}
 	}
 	return first, f.bad
+}
+
+// tell is the problem of a line that has one.
+func (l *line) tell(number int) Problem {
+	return Problem{Line: number, Text: quote(l.word), Reason: l.why()}
 }
 
 // quoteMax is how much of a line is shown.
