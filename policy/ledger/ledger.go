@@ -53,6 +53,10 @@ type Ledger struct {
 	nets    map[netip.Prefix]struct{}
 	past    map[netip.Prefix]int64 // hosts removed that the file may still have a line of: when that ban began
 	isHost  func(netip.Prefix) bool
+
+	// Heed, where it is set, is called with every ban that is entered or whose end moves, and, with gone, every ban that
+	// leaves the book. It must not change the book.
+	Heed func(b policy.Ban, gone bool)
 }
 
 type entry struct {
@@ -101,6 +105,7 @@ func (l *Ledger) Take(b policy.Ban) Outcome {
 	if ok && e.ban == b {
 		return Unchanged
 	}
+	news := !ok || e.ban.Until != b.Until
 	outcome := Moved
 	if !ok {
 		outcome = Added
@@ -128,6 +133,9 @@ func (l *Ledger) Take(b policy.Ban) Outcome {
 	}
 	l.markAll(b.Host)
 	l.compact()
+	if news && l.Heed != nil {
+		l.Heed(b, false)
+	}
 	return outcome
 }
 
@@ -143,6 +151,9 @@ func (l *Ledger) Remove(host netip.Prefix) (policy.Ban, bool) {
 	l.count(e.ban.Policy, -1)
 	l.markAll(host)
 	l.compact()
+	if l.Heed != nil {
+		l.Heed(e.ban, true)
+	}
 	return e.ban, true
 }
 
