@@ -228,6 +228,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	start(&fileTask{d.file})
 	start(newServer(listener, d))
 	start(newSelf(d.selfChanged))
+	start(&watchdog{watchdogEvery(os.Getenv), c.do, d.alive})
 	if err != nil {
 		return d.ended(ctx, err)
 	}
@@ -282,22 +283,12 @@ func (d *daemon) announce() {
 	}
 }
 
-// notify tells systemd, when it is there.
-func (d *daemon) notify(state string) {
-	n, err := sdnotify.New()
-	if err != nil {
-		return // not started by systemd
-	}
-	defer n.Close()
-	if err := n.Notify(state); err != nil {
-		d.log.Warn(fmt.Sprintf("telling systemd: %v", err))
-	}
-}
-
 // reload reads the configuration anew and goes over to it. An error leaves everything as it was.
 func (d *daemon) reload(ctx context.Context) error {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	d.notify(sdnotify.Reloading)
+	defer d.notify(sdnotify.Ready)
 	cfg, err := d.options.Load()
 	if err != nil {
 		return err
