@@ -190,14 +190,14 @@ func (k *Keeper) applyWindow(ctx context.Context, changes []Change, order []int)
 		case kernel.errno == unix.ENOENT && k.batch.typeOf(kernel.index) == unix.NFT_MSG_DELSETELEM:
 		case kernel.errno == unix.EEXIST && k.batch.typeOf(kernel.index) == unix.NFT_MSG_NEWSETELEM:
 		default:
-			return k.explain(err)
+			return k.explain(&k.batch, err)
 		}
 		if try++; try == maxTries {
 			break
 		}
 	}
 	if err != nil {
-		return k.explain(err)
+		return k.explain(&k.batch, err)
 	}
 	return nil
 }

@@ -121,7 +121,7 @@ func (k *Keeper) repair(ctx context.Context, p *plan) error {
 	b.addAll(c, k.rules, k.tableFlags())
 	b.finish()
 	if again := k.command.transact(b); again != nil {
-		return errors.Join(fmt.Errorf("repair the table: %w", err), fmt.Errorf("make it anew: %w", k.hint(again)))
+		return errors.Join(fmt.Errorf("repair the table: %w", err), fmt.Errorf("make it anew: %w", k.hint(b, again)))
 	}
 	p.report.add("the table had to be made anew, with all it held: %v", err)
 	p.report.Emptied = Sets[:]
@@ -129,10 +129,10 @@ func (k *Keeper) repair(ctx context.Context, p *plan) error {
 }
 
 // hint adds what a kernel without conntrack means by its error.
-func (k *Keeper) hint(err error) error {
+func (k *Keeper) hint(b *batch, err error) error {
 	var kernel *kernelError
 	if k.config.Direction == "original" && errors.As(err, &kernel) && kernel.index > 0 &&
-		k.batch.typeOf(kernel.index) == unix.NFT_MSG_NEWRULE && kernel.errno == unix.ENOENT {
+		b.typeOf(kernel.index) == unix.NFT_MSG_NEWRULE && kernel.errno == unix.ENOENT {
 		return fmt.Errorf("%w: does this kernel have conntrack (nft_ct)? direction any does without", err)
 	}
 	return err
@@ -210,9 +210,10 @@ func (k *Keeper) removeSpare(ctx context.Context) error {
 	return err
 }
 
-// replace makes the table of c anew, the first transaction with at most most elements.
-func (k *Keeper) replace(ctx context.Context, c *Config, flags uint32, elements iter.Seq[Element], most int) error {
-	b := &k.batch
+// replace makes the table of c anew, the first transaction with at most most elements. While the kernel works one
+// transaction off, the next is written.
+func (k *Keeper) replace(ctx context.Context, c *Config, flags uint32, elements iter.Seq[Element], most int) (err error) {
+	b, other := &k.batch, &k.other
 	b.begin()
 	b.addTable(c)
 	b.deleteTable(c)
@@ -226,21 +227,35 @@ func (k *Keeper) replace(ctx context.Context, c *Config, flags uint32, elements 
 	}
 	var counts [sets]uint32
 	room, size, count, left := k.command.limit-len(b.b)-k.slack(), 0, 0, 0
-	flush := func() error {
-		if err := ctx.Err(); err != nil {
-			return err
+	sent := make(chan error, 1)
+	sent <- nil
+	waiting := true // for what is in sent
+	wait := func() error {
+		if !waiting {
+			return nil
 		}
+		waiting = false
+		return <-sent
+	}
+	defer func() { err = errors.Join(err, wait()) }()
+	flush := func() error {
 		for s := range piles {
 			piles[s].close()
 			b.b, b.n = append(b.b, k.piles[s].b...), b.n+k.piles[s].n
 			k.piles[s].reset()
 		}
 		b.finish()
-		if err := k.command.transact(b); err != nil {
-			return k.explain(err)
+		if err := wait(); err != nil {
+			return err
 		}
-		b.begin()
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		room, size, count, most = k.command.limit-k.slack(), 0, 0, maxElements
+		waiting = true
+		go func(b *batch) { sent <- k.explain(b, k.command.transact(b)) }(b)
+		b, other = other, b
+		b.begin()
 		return nil
 	}
 	for e := range elements {
@@ -271,6 +286,9 @@ func (k *Keeper) replace(ctx context.Context, c *Config, flags uint32, elements 
 			return err
 		}
 	}
+	if err := wait(); err != nil {
+		return err
+	}
 	if left > 0 {
 		return fmt.Errorf("%w: %d elements of more than %d left out", ErrFull, left, c.Size)
 	}
@@ -281,12 +299,12 @@ func (k *Keeper) replace(ctx context.Context, c *Config, flags uint32, elements 
 func (k *Keeper) slack() int { return k.command.limit/32 + 4096 }
 
 // explain gives the kernel's error about an element its meaning.
-func (k *Keeper) explain(err error) error {
+func (k *Keeper) explain(b *batch, err error) error {
 	var kernel *kernelError
 	if !errors.As(err, &kernel) {
 		return err
 	}
-	typ := k.batch.typeOf(kernel.index)
+	typ := b.typeOf(kernel.index)
 	switch {
 	case kernel.errno == unix.ENOENT && typ == unix.NFT_MSG_NEWSETELEM:
 		return fmt.Errorf("%w: %w", ErrMissing, err)
@@ -295,7 +313,7 @@ func (k *Keeper) explain(err error) error {
 	case kernel.errno == unix.EEXIST && typ == unix.NFT_MSG_NEWSETELEM:
 		return fmt.Errorf("%w: %w", ErrOverlap, err)
 	}
-	return k.hint(err)
+	return k.hint(b, err)
 }
 
 // Remove deletes the table with all it holds. That it is not there is no error.

@@ -193,6 +193,7 @@ type Keeper struct {
 	mu      sync.Mutex // of everything that changes something
 	command *socket
 	batch   batch
+	other   batch       // of Replace, being sent while batch is written
 	piles   [sets]batch // of Replace
 	apply   applier
 	owning  owning
