@@ -3,11 +3,12 @@
 //
 // Pending work is state, not a queue: a host that is banned, unbanned and banned again before a mirror comes for
 // it is one piece of work. A Ledger belongs to one goroutine.
+//
+// A ban takes about 85 bytes, pending work included, and the garbage collector finds no pointer in it.
 package ledger
 
 import (
 	"cmp"
-	"container/heap"
 	"iter"
 	"math"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"banset/policy"
+	"banset/policy/hosts"
 )
 
 // A Copy is one of the places that mirror the book.
@@ -27,9 +29,6 @@ const (
 	copies
 )
 
-// work is what one copy has yet to be told: hosts that wait, and hosts that a mirror is busy with.
-type work struct{ waiting, taken map[netip.Prefix]struct{} }
-
 // An Outcome is what became of a ban that was entered.
 type Outcome int
 
@@ -41,162 +40,223 @@ const (
 
 // A Ledger is the book of bans.
 type Ledger struct {
-	bans    map[netip.Prefix]*entry
+	records *hosts.Table[record]
+	reasons reasons
 	work    [copies]work
-	ends    endHeap
-	order   []netip.Prefix // oldest entered first; an element whose entry has another seq is stale
-	seq     uint64
-	seqs    []uint64 // of order
-	max     int
+	ends    []uint32 // a heap of the slots whose bans end, see ends.go
+	oldest  uint32   // the ban that was entered first, and the newest; 0 for none
+	newest  uint32
+	n       int // bans
+	max     int // bans, 0 for no limit
 	evicted uint64
 	byName  map[string]int // bans by policy
-	nets    map[netip.Prefix]struct{}
-	past    map[netip.Prefix]int64 // hosts removed that the file may still have a line of: when that ban began
+	nets    map[uint32]struct{}
 	isHost  func(netip.Prefix) bool
-
-	// Heed, where it is set, is called with every ban that is entered or whose end moves, and, with gone, every ban that
-	// leaves the book. It must not change the book.
-	Heed func(b policy.Ban, gone bool)
 }
 
-type entry struct {
-	ban    policy.Ban
-	seq    uint64
-	filed  bool  // the file has a line for the host
-	active int64 // when the host was last known to fail, in seconds since the epoch
+// A record is a host with a ban, or one without that a copy has yet to be told of: 48 bytes.
+type record struct {
+	at, until int64 // as in policy.Ban; at of the last one where none stands
+	active    int64 // when the host was last known to fail, in seconds since the epoch
+	failures  int32
+	reason    uint32 // in Ledger.reasons
+	older     uint32 // the slots of the bans that were entered before and after
+	newer     uint32
+	end       uint32 // its place in Ledger.ends, from 1; 0: not there
+	stands    bool   // there is a ban
+	filed     bool   // the file has a line for the host
+	waiting   uint8  // for which copies it waits, a bit each
+	taken     uint8  // which mirrors are busy with it
 }
 
-// New makes an empty book of at most maxBans bans, 0 for no limit. isHost tells the prefixes that stand in the
-// kernel as one element of a hash set from those that are ranges; see [Ledger.Ranges].
+// New makes an empty book of at most maxBans bans, 0 for no limit. No book takes more than 33 million. isHost tells the prefixes that
+// stand in the kernel as one element of a hash set from those that are ranges; see [Ledger.Ranges].
 func New(maxBans int, isHost func(netip.Prefix) bool) *Ledger {
-	l := &Ledger{
-		bans:   make(map[netip.Prefix]*entry),
-		max:    maxBans,
-		byName: make(map[string]int),
-		nets:   make(map[netip.Prefix]struct{}),
-		past:   make(map[netip.Prefix]int64),
-		isHost: isHost,
+	return &Ledger{
+		records: hosts.New[record](),
+		reasons: newReasons(),
+		max:     min(max(maxBans, 0), hosts.MaxSlots/2),
+		byName:  make(map[string]int),
+		nets:    make(map[uint32]struct{}),
+		isHost:  isHost,
 	}
-	for c := range l.work {
-		l.work[c] = work{make(map[netip.Prefix]struct{}), make(map[netip.Prefix]struct{})}
+}
+
+// find returns the slot of a host's ban and its record, 0 when there is none.
+func (l *Ledger) find(host netip.Prefix) (uint32, *record) {
+	slot := l.records.Find(hosts.KeyOf(host, 0))
+	if slot == 0 {
+		return 0, nil
 	}
-	return l
+	if r := l.records.At(slot); r.stands {
+		return slot, r
+	}
+	return 0, nil
+}
+
+// host is the one of a record.
+func (l *Ledger) host(slot uint32) netip.Prefix { return l.records.Key(slot).Host() }
+
+// ban is the one of a record.
+func (l *Ledger) ban(slot uint32) policy.Ban {
+	r := l.records.At(slot)
+	why := l.reasons.get(r.reason)
+	return policy.Ban{
+		Host: l.host(slot), At: r.at, Until: r.until, Policy: why.policy, Failures: int(r.failures), Note: why.note,
+	}
 }
 
 // Enter puts a ban that a policy earned into the book: of two bans of one host the later end wins. The ban that
 // stands afterwards and its outcome are returned.
 func (l *Ledger) Enter(b policy.Ban) (policy.Ban, Outcome) {
-	e, ok := l.bans[b.Host]
-	if !ok || e.ban.Until < b.Until {
+	slot, r := l.find(b.Host)
+	if slot == 0 || r.until < b.Until {
 		return b, l.Take(b)
 	}
+	stands := l.ban(slot)
 	// A ban that never ends and was found again in the kernel after a crash has no beginning, until its line is read.
-	if again := e.ban; again.At > b.At {
+	if again := stands; again.At > b.At {
 		if again.At = b.At; again == b {
 			l.Take(b)
+			return b, Unchanged
 		}
 	}
-	return e.ban, Unchanged
+	return stands, Unchanged
 }
 
 // Take puts a ban into the book whatever stands there: a person's will, which may also shorten a ban.
 func (l *Ledger) Take(b policy.Ban) Outcome {
-	e, ok := l.bans[b.Host]
-	if ok && e.ban == b {
+	b.Failures = min(max(b.Failures, math.MinInt32), math.MaxInt32)
+	slot, r := l.find(b.Host)
+	if slot != 0 && l.ban(slot) == b {
 		return Unchanged
 	}
-	news := !ok || e.ban.Until != b.Until
 	outcome := Moved
-	if !ok {
+	if slot == 0 {
 		outcome = Added
-		if l.max > 0 && len(l.bans) >= l.max {
+		if l.max > 0 && l.n >= l.max || l.n >= hosts.MaxSlots/2 {
 			l.evictOldest()
 		}
-		l.seq++
-		// A removal that the file has yet to be told of leaves a line there.
-		e = &entry{seq: l.seq, filed: !l.Holds(File, b.Host)}
-		l.bans[b.Host] = e
-		delete(l.past, b.Host)
-		l.order = append(l.order, b.Host)
-		l.seqs = append(l.seqs, l.seq)
-		if !l.isHost(b.Host) {
-			l.nets[b.Host] = struct{}{}
-		}
+		slot, r = l.stand(b.Host)
 	} else {
-		l.count(e.ban.Policy, -1)
+		l.forget(r)
 	}
-	e.ban = b
-	e.active = max(e.active, b.At)
-	l.count(b.Policy, +1)
-	if b.Until != policy.Never {
-		heap.Push(&l.ends, end{b.Until, b.Host})
-	}
-	l.markAll(b.Host)
-	l.compact()
-	if news && l.Heed != nil {
-		l.Heed(b, false)
-	}
+	r.at, r.until, r.failures = b.At, b.Until, int32(b.Failures)
+	r.reason = l.reasons.add(reason{b.Policy, b.Note})
+	r.active = max(r.active, b.At)
+	l.byName[b.Policy]++
+	l.setEnd(slot)
+	l.markAll(slot)
 	return outcome
+}
+
+// stand makes a record that of a ban, the newest, with nothing said of it yet.
+func (l *Ledger) stand(host netip.Prefix) (uint32, *record) {
+	key := hosts.KeyOf(host, 0)
+	slot := l.records.Find(key)
+	if slot == 0 {
+		slot = l.records.Insert(key)
+	}
+	r := l.records.At(slot)
+	r.stands = true
+	r.filed = r.pending(File) // a removal that the file has yet to be told of leaves a line there
+	r.active = 0
+	l.n++
+	if r.older = l.newest; r.older != 0 {
+		l.records.At(r.older).newer = slot
+	} else {
+		l.oldest = slot
+	}
+	l.newest = slot
+	if !l.isHost(host) {
+		l.nets[slot] = struct{}{}
+	}
+	return slot, r
+}
+
+// forget takes back what a ban's policy and reason count.
+func (l *Ledger) forget(r *record) {
+	name := l.reasons.get(r.reason).policy
+	if l.byName[name]--; l.byName[name] == 0 {
+		delete(l.byName, name)
+	}
+	l.reasons.drop(r.reason)
 }
 
 // Remove takes a host out of the book and returns the ban that stood.
 func (l *Ledger) Remove(host netip.Prefix) (policy.Ban, bool) {
-	e, ok := l.bans[host]
-	if !ok {
+	slot, _ := l.find(host)
+	if slot == 0 {
 		return policy.Ban{}, false
 	}
-	delete(l.bans, host)
-	delete(l.nets, host)
-	l.past[host] = e.ban.At
-	l.count(e.ban.Policy, -1)
-	l.markAll(host)
-	l.compact()
-	if l.Heed != nil {
-		l.Heed(e.ban, true)
+	return l.remove(slot), true
+}
+
+func (l *Ledger) remove(slot uint32) policy.Ban {
+	b, r := l.ban(slot), l.records.At(slot)
+	l.forget(r)
+	l.dropEnd(slot)
+	if r.older != 0 {
+		l.records.At(r.older).newer = r.newer
+	} else {
+		l.oldest = r.newer
 	}
-	return e.ban, true
+	if r.newer != 0 {
+		l.records.At(r.newer).older = r.older
+	} else {
+		l.newest = r.older
+	}
+	r.older, r.newer = 0, 0
+	r.stands, r.filed = false, false
+	l.n--
+	delete(l.nets, slot)
+	l.markAll(slot)
+	return b
 }
 
 // Over says of a host that is not in the book that its last ban began at a time, 0 for one that is not known, and that
 // the file may still have it.
 func (l *Ledger) Over(host netip.Prefix, at int64) {
-	l.past[host] = at
 	l.Mark(File, host)
+	if slot, _ := l.find(host); slot == 0 {
+		l.records.At(l.records.Find(hosts.KeyOf(host, 0))).at = at
+	}
 }
 
 // Past is when the last ban of a host began that the file has yet to be told is over; 0 when that is not known.
-func (l *Ledger) Past(host netip.Prefix) int64 { return l.past[host] }
+func (l *Ledger) Past(host netip.Prefix) int64 {
+	slot := l.records.Find(hosts.KeyOf(host, 0))
+	if slot == 0 {
+		return 0
+	}
+	if r := l.records.At(slot); !r.stands && r.pending(File) {
+		return r.at
+	}
+	return 0
+}
 
 // EndOver removes the bans that are over at now and returns them. The kernel has expired its elements by itself,
 // but for a clock that jumped; both copies are marked.
 func (l *Ledger) EndOver(now time.Time) []policy.Ban {
 	var over []policy.Ban
-	for len(l.ends) > 0 && l.ends[0].until <= now.Unix() {
-		top := heap.Pop(&l.ends).(end)
-		if e, ok := l.bans[top.host]; ok && e.ban.Until == top.until {
-			l.Remove(top.host)
-			over = append(over, e.ban)
-		}
+	for len(l.ends) > 0 && l.records.At(l.ends[0]).until <= now.Unix() {
+		over = append(over, l.remove(l.ends[0]))
 	}
 	return over
 }
 
 // NextEnd is when the next ban ends, in seconds since the epoch; false when none ever does.
 func (l *Ledger) NextEnd() (int64, bool) {
-	for len(l.ends) > 0 {
-		top := l.ends[0]
-		if e, ok := l.bans[top.host]; ok && e.ban.Until == top.until {
-			return top.until, true
-		}
-		heap.Pop(&l.ends)
+	if len(l.ends) == 0 {
+		return 0, false
 	}
-	return 0, false
+	return l.records.At(l.ends[0]).until, true
 }
 
 // Get returns the ban of exactly this host or prefix.
 func (l *Ledger) Get(host netip.Prefix) (policy.Ban, bool) {
-	if e, ok := l.bans[host]; ok {
-		return e.ban, true
+	if slot, _ := l.find(host); slot != 0 {
+		return l.ban(slot), true
 	}
 	return policy.Ban{}, false
 }
@@ -209,18 +269,29 @@ func (l *Ledger) Covering(p netip.Prefix) []policy.Ban {
 		if err != nil {
 			break
 		}
-		if e, ok := l.bans[wide]; ok {
-			bans = append(bans, e.ban)
+		if b, ok := l.Get(wide); ok {
+			bans = append(bans, b)
 		}
 	}
 	return bans
 }
 
+// slots yields every ban's slot, in no order.
+func (l *Ledger) slots() iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for slot := range l.records.Slots() {
+			if l.records.At(slot).stands && !yield(slot) {
+				return
+			}
+		}
+	}
+}
+
 // All yields every ban, in no order.
 func (l *Ledger) All() iter.Seq[policy.Ban] {
 	return func(yield func(policy.Ban) bool) {
-		for _, e := range l.bans {
-			if !yield(e.ban) {
+		for slot := range l.slots() {
+			if !yield(l.ban(slot)) {
 				return
 			}
 		}
@@ -230,8 +301,8 @@ func (l *Ledger) All() iter.Seq[policy.Ban] {
 // Within yields the bans of hosts inside p.
 func (l *Ledger) Within(p netip.Prefix) iter.Seq[policy.Ban] {
 	return func(yield func(policy.Ban) bool) {
-		for host, e := range l.bans {
-			if host.Bits() >= p.Bits() && p.Contains(host.Addr()) && !yield(e.ban) {
+		for slot := range l.slots() {
+			if host := l.host(slot); host.Bits() >= p.Bits() && p.Contains(host.Addr()) && !yield(l.ban(slot)) {
 				return
 			}
 		}
@@ -240,9 +311,9 @@ func (l *Ledger) Within(p netip.Prefix) iter.Seq[policy.Ban] {
 
 // Sorted returns every ban, the latest first.
 func (l *Ledger) Sorted() []policy.Ban {
-	bans := make([]policy.Ban, 0, len(l.bans))
-	for _, e := range l.bans {
-		bans = append(bans, e.ban)
+	bans := make([]policy.Ban, 0, l.n)
+	for b := range l.All() {
+		bans = append(bans, b)
 	}
 	slices.SortFunc(bans, latestFirst)
 	return bans
@@ -254,26 +325,44 @@ func latestFirst(a, b policy.Ban) int {
 
 // Touch takes note that a host failed at a second, if it is in the book.
 func (l *Ledger) Touch(host netip.Prefix, at int64) {
-	if e, ok := l.bans[host]; ok {
-		e.active = max(e.active, at)
+	if slot, r := l.find(host); slot != 0 {
+		r.active = max(r.active, at)
 	}
 }
 
 // Latest yields every ban, those of the hosts first that failed last. A host that earns a ban fails at that second.
 func (l *Ledger) Latest() iter.Seq[policy.Ban] {
+	return l.ordered(func(r *record) int64 { return r.active }, func(a, b moment) int { return cmp.Compare(b.time, a.time) })
+}
+
+// Earliest yields every ban, those that began first before the others.
+func (l *Ledger) Earliest() iter.Seq[policy.Ban] {
+	return l.ordered(func(r *record) int64 { return r.at }, func(a, b moment) int {
+		if a.time != b.time {
+			return cmp.Compare(a.time, b.time)
+		}
+		x, y := l.host(a.slot), l.host(b.slot)
+		return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits()))
+	})
+}
+
+// A moment is a ban's slot and the time that it is ordered by.
+type moment struct {
+	time int64
+	slot uint32
+}
+
+// ordered yields every ban in an order.
+func (l *Ledger) ordered(of func(*record) int64, compare func(a, b moment) int) iter.Seq[policy.Ban] {
 	return func(yield func(policy.Ban) bool) {
 		// Sorting the bans themselves would cost five times as much, and this is done while a host is unprotected.
-		type one struct {
-			active int64
-			e      *entry
+		all := make([]moment, 0, l.n)
+		for slot := range l.slots() {
+			all = append(all, moment{of(l.records.At(slot)), slot})
 		}
-		all := make([]one, 0, len(l.bans))
-		for _, e := range l.bans {
-			all = append(all, one{e.active, e})
-		}
-		slices.SortFunc(all, func(a, b one) int { return cmp.Compare(b.active, a.active) })
+		slices.SortFunc(all, compare)
 		for _, x := range all {
-			if !yield(x.e.ban) {
+			if !yield(l.ban(x.slot)) {
 				return
 			}
 		}
@@ -281,14 +370,14 @@ func (l *Ledger) Latest() iter.Seq[policy.Ban] {
 }
 
 // Len is the number of bans.
-func (l *Ledger) Len() int { return len(l.bans) }
+func (l *Ledger) Len() int { return l.n }
 
 // Room is how many bans more the book takes before the oldest has to leave.
 func (l *Ledger) Room() int {
 	if l.max == 0 {
 		return math.MaxInt
 	}
-	return max(0, l.max-len(l.bans))
+	return max(0, l.max-l.n)
 }
 
 // Of is the number of bans that a policy gave, "" for those by hand.
@@ -301,11 +390,11 @@ func (l *Ledger) Evicted() uint64 { return l.evicted }
 // kernel.
 func (l *Ledger) Reshape() {
 	clear(l.nets)
-	for host := range l.bans {
-		if !l.isHost(host) {
-			l.nets[host] = struct{}{}
+	for slot := range l.slots() {
+		if !l.isHost(l.host(slot)) {
+			l.nets[slot] = struct{}{}
 		}
-		l.Mark(Kernel, host)
+		l.mark(Kernel, slot)
 	}
 }
 
@@ -315,183 +404,24 @@ func (l *Ledger) IsHost(p netip.Prefix) bool { return l.isHost(p) }
 // Nets yields the bans that are ranges in the kernel.
 func (l *Ledger) Nets() iter.Seq[policy.Ban] {
 	return func(yield func(policy.Ban) bool) {
-		for host := range l.nets {
-			if !yield(l.bans[host].ban) {
+		for slot := range l.nets {
+			if !yield(l.ban(slot)) {
 				return
 			}
 		}
 	}
 }
 
-// Mark makes a host wait for a copy again: what the copy holds of it is unknown or wrong.
-func (l *Ledger) Mark(c Copy, host netip.Prefix) { l.work[c].waiting[host] = struct{}{} }
-
-// Settle drops what waits for a host: the copy is known to hold what the book says.
-func (l *Ledger) Settle(c Copy, host netip.Prefix) {
-	delete(l.work[c].waiting, host)
-	if c == File {
-		l.Mark(State, host)
-		delete(l.past, host)
-		if e, ok := l.bans[host]; ok {
-			e.filed = true
-		}
-	}
-}
-
-// Pending is how many hosts a copy has yet to be told of, those that a mirror is busy with included.
-func (l *Ledger) Pending(c Copy) int { return len(l.work[c].waiting) + len(l.work[c].taken) }
-
-// Waiting is how many hosts wait for a copy's mirror to come.
-func (l *Ledger) Waiting(c Copy) int { return len(l.work[c].waiting) }
-
-// Holds reports whether a copy holds what the book says of a host, as far as its mirror knows.
-func (l *Ledger) Holds(c Copy, host netip.Prefix) bool {
-	_, waiting := l.work[c].waiting[host]
-	_, taken := l.work[c].taken[host]
-	return !waiting && !taken
-}
-
-// GoneAround reports whether p lies within a prefix that the book no longer has and that a copy still has to be told of.
-func (l *Ledger) GoneAround(c Copy, p netip.Prefix) bool {
-	for host := range l.work[c].waiting {
-		if _, ok := l.bans[host]; !ok && host.Bits() <= p.Bits() && host.Contains(p.Addr()) {
-			return true
-		}
-	}
-	return false
-}
-
 // Filed reports whether the file is known to have a line for a host of the book, right or out of date.
 func (l *Ledger) Filed(host netip.Prefix) bool {
-	e, ok := l.bans[host]
-	return ok && e.filed
-}
-
-// Fresh takes those bans that wait for the file and have no line there yet: an append does for them. It is ended by
-// Done like Work.
-func (l *Ledger) Fresh() []policy.Ban {
-	w := &l.work[File]
-	var bans []policy.Ban
-	for host := range w.waiting {
-		if e, ok := l.bans[host]; ok && !e.filed {
-			bans = append(bans, e.ban)
-			delete(w.waiting, host)
-			w.taken[host] = struct{}{}
-		}
-	}
-	slices.SortFunc(bans, func(a, b policy.Ban) int { return latestFirst(b, a) })
-	return bans
-}
-
-// Work takes what waits for a copy, at most limit hosts (0: all), the most recent bans first. Hosts that the book no
-// longer has come in gone. The mirror says with [Ledger.Done] how it went, before it comes again.
-func (l *Ledger) Work(c Copy, limit int) (bans []policy.Ban, gone []netip.Prefix) {
-	w := &l.work[c]
-	n := len(w.waiting)
-	if limit > 0 {
-		n = min(n, limit)
-	}
-	for host := range w.waiting {
-		if n == 0 {
-			break
-		}
-		n--
-		if e, ok := l.bans[host]; ok {
-			bans = append(bans, e.ban)
-		} else {
-			gone = append(gone, host)
-		}
-		delete(w.waiting, host)
-		w.taken[host] = struct{}{}
-	}
-	if len(w.waiting) == 0 {
-		// A Go map never shrinks, and a flood makes it large once.
-		w.waiting = make(map[netip.Prefix]struct{})
-	}
-	slices.SortFunc(bans, latestFirst)
-	return bans, gone
-}
-
-// Done ends what Work took: it is in the copy, or, when ok is false, it waits again.
-func (l *Ledger) Done(c Copy, ok bool) {
-	w := &l.work[c]
-	for host := range w.taken {
-		switch {
-		case !ok:
-			w.waiting[host] = struct{}{}
-		case c == File:
-			l.Mark(State, host) // the state says which bans the file is known to hold
-			if _, again := w.waiting[host]; !again {
-				delete(l.past, host)
-			}
-			if e, ok := l.bans[host]; ok {
-				e.filed = true
-			}
-		}
-	}
-	w.taken = make(map[netip.Prefix]struct{})
-}
-
-func (l *Ledger) markAll(host netip.Prefix) {
-	for c := range copies {
-		l.Mark(c, host)
-	}
-}
-
-func (l *Ledger) count(name string, by int) {
-	if l.byName[name] += by; l.byName[name] == 0 {
-		delete(l.byName, name)
-	}
+	_, r := l.find(host)
+	return r != nil && r.filed
 }
 
 // evictOldest removes the ban that was entered first.
 func (l *Ledger) evictOldest() {
-	for len(l.order) > 0 {
-		host, seq := l.order[0], l.seqs[0]
-		l.order, l.seqs = l.order[1:], l.seqs[1:]
-		if e, ok := l.bans[host]; ok && e.seq == seq {
-			l.Remove(host)
-			l.evicted++
-			return
-		}
+	if l.oldest != 0 {
+		l.remove(l.oldest)
+		l.evicted++
 	}
-}
-
-// compact and the heap's lazy deletion keep both within a constant factor of the bans that stand.
-func (l *Ledger) compact() {
-	if len(l.order) > 64 && len(l.order) > 2*len(l.bans) {
-		hosts, seqs := make([]netip.Prefix, 0, len(l.bans)), make([]uint64, 0, len(l.bans))
-		for i, host := range l.order {
-			if e, ok := l.bans[host]; ok && e.seq == l.seqs[i] {
-				hosts, seqs = append(hosts, host), append(seqs, l.seqs[i])
-			}
-		}
-		l.order, l.seqs = hosts, seqs
-	}
-	if len(l.ends) > 64 && len(l.ends) > 2*len(l.bans) {
-		l.ends = slices.DeleteFunc(l.ends, func(x end) bool {
-			e, ok := l.bans[x.host]
-			return !ok || e.ban.Until != x.until
-		})
-		heap.Init(&l.ends)
-	}
-}
-
-// end is a ban's end in the heap; stale when the book has another end for the host.
-type end struct {
-	until int64
-	host  netip.Prefix
-}
-
-type endHeap []end
-
-func (h endHeap) Len() int           { return len(h) }
-func (h endHeap) Less(i, j int) bool { return h[i].until < h[j].until }
-func (h endHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *endHeap) Push(x any)        { *h = append(*h, x.(end)) }
-func (h *endHeap) Pop() any {
-	old := *h
-	x := old[len(old)-1]
-	*h = old[:len(old)-1]
-	return x
 }

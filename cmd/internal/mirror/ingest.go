@@ -236,9 +236,8 @@ func owed(book *ledger.Ledger) {
 // wholeBook is a file's text with all bans, the oldest first.
 func wholeBook(book *ledger.Ledger) []byte {
 	text := []byte(blocklist.Header)
-	bans := book.Sorted()
-	for i := len(bans) - 1; i >= 0; i-- {
-		text = blocklist.AppendLine(text, bans[i])
+	for b := range book.Earliest() {
+		text = blocklist.AppendLine(text, b)
 	}
 	return text
 }

@@ -1,4 +1,4 @@
-package bench
+package resident
 
 import (
 	"fmt"
@@ -13,7 +13,7 @@ import (
 
 // BenchmarkResident measures the daemon with live bans in kernel, file and state:
 //
-//	go test -run '^$' -bench Resident -benchtime 1x ./test/bench
+//	go test -run '^$' -bench Resident -benchtime 1x ./test/resident
 //
 // The bans come from the blocklist at the first start, which is the worst of all starts: none of them is known. MB is
 // what is resident once the daemon has come to rest (VmRSS), peak-MB the most that ever was (VmHWM), heap-MB what of it
