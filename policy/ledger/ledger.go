@@ -52,6 +52,10 @@ type Ledger struct {
 	byName  map[string]int // bans by policy
 	nets    map[uint32]struct{}
 	isHost  func(netip.Prefix) bool
+
+	// Heed, where it is set, is called with every ban that is entered or whose end moves, and, with gone, every ban that
+	// leaves the book. It must not change the book.
+	Heed func(b policy.Ban, gone bool)
 }
 
 // A record is a host with a ban, or one without that a copy has yet to be told of: 48 bytes.
@@ -132,6 +136,7 @@ func (l *Ledger) Take(b policy.Ban) Outcome {
 		return Unchanged
 	}
 	outcome := Moved
+	news := slot == 0 || r.until != b.Until
 	if slot == 0 {
 		outcome = Added
 		if l.max > 0 && l.n >= l.max || l.n >= hosts.MaxSlots/2 {
@@ -147,6 +152,9 @@ func (l *Ledger) Take(b policy.Ban) Outcome {
 	l.byName[b.Policy]++
 	l.setEnd(slot)
 	l.markAll(slot)
+	if news && l.Heed != nil {
+		l.Heed(b, false)
+	}
 	return outcome
 }
 
@@ -211,6 +219,9 @@ func (l *Ledger) remove(slot uint32) policy.Ban {
 	l.n--
 	delete(l.nets, slot)
 	l.markAll(slot)
+	if l.Heed != nil {
+		l.Heed(b, true)
+	}
 	return b
 }
 
