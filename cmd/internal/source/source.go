@@ -74,6 +74,7 @@ type Status struct {
 	Bytes    uint64    `json:"bytes"`              // read since the start
 	Cut      uint64    `json:"cut,omitempty"`      // lines longer than MaxLine
 	Rotated  uint64    `json:"rotated,omitempty"`  // rotations seen
+	Deaf     uint64    `json:"deaf,omitempty"`     // times the reader had to be started anew because it heard nothing
 	Backlog  int64     `json:"backlog,omitempty"`  // bytes still to read before it is live
 	LastLine time.Time `json:"last_line,omitzero"` // when the last line was read
 }

@@ -1,0 +1,94 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"banset/cmd/internal/source"
+)
+
+// batch is how much text is handed over at once at the most.
+const batch = 64 << 10
+
+// hand hands over what a journalctl prints, up to its end. It returns the time of the first entry that it handed over,
+// and whether there was any, new or not.
+func (j *Journal) hand(ctx context.Context, c *child, h source.Handler, live bool) (first time.Time, seen bool, err error) {
+	in := newExportReader(c.out)
+	var e entry
+	var lines []byte
+	var bytes, count, cut uint64
+	past := false
+	at := j.place
+	flush := func() error {
+		if len(lines) == 0 {
+			j.place = at // entries without a message
+			return nil
+		}
+		now := time.Now()
+		j.mu.Lock()
+		j.inside, j.doubts = true, 0
+		j.status.Lines += count
+		j.status.Bytes += bytes
+		if cut > 0 && j.status.Cut == 0 {
+			j.log.Warn("journal has entries that are too long, only their beginning is read", "log", j.name,
+				"limit", source.MaxLine)
+		}
+		j.status.Cut += cut
+		j.status.LastLine = now
+		j.mu.Unlock()
+		err := h(ctx, source.Chunk{
+			Names: j.names, Lines: lines, Live: live, Arrived: now, Next: at.position(j.opts.Key),
+		})
+		j.mu.Lock()
+		j.inside, j.last = false, time.Now()
+		j.mu.Unlock()
+		lines, bytes, count, cut = lines[:0], 0, 0, 0
+		if err == nil {
+			j.place = at
+		}
+		return err
+	}
+	for {
+		switch err := in.read(&e); {
+		case errors.Is(err, errFormat):
+			c.stop()
+			return first, seen, &readError{errors.Join(flush(), err)}
+		case err != nil: // the end, or the pipe was closed
+			return first, seen, errors.Join(flush(), cause(err))
+		}
+		seen = true
+		next := place{cursor: string(e.cursor), id: parseCursor(string(e.cursor))}
+		if at.before(next.id, past) {
+			past = past || at.same(next.id)
+			continue
+		}
+		at = next
+		if e.complete {
+			if first.IsZero() {
+				first = time.UnixMicro(int64(next.real))
+			}
+			from, long := len(lines), false
+			lines, long = e.appendLine(lines)
+			bytes += uint64(len(lines) - from)
+			count++
+			if long {
+				cut++
+			}
+		}
+		if len(lines) >= batch || !in.more() {
+			if err := flush(); err != nil {
+				return first, seen, err
+			}
+		}
+	}
+}
+
+// cause is an error of the pipe; its end is none.
+func cause(err error) error {
+	if errors.Is(err, io.EOF) {
+		return nil
+	}
+	return &readError{err}
+}
