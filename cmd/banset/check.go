@@ -14,7 +14,8 @@ import (
 )
 
 func (a *app) checkCommand() *cobra.Command {
-	return &cobra.Command{
+	short := false
+	cmd := &cobra.Command{
 		Use:   "check [FILE]",
 		Short: "is the configuration right, do the filters know their samples, what is watched",
 		Long: `check reads the configuration, or FILE instead, and shows every problem with its place. It runs the samples of all
@@ -34,9 +35,11 @@ problems; warnings alone leave it at 0.`,
 				}
 				path = args[0]
 			}
-			return a.check(path)
+			return a.check(path, short)
 		},
 	}
+	cmd.Flags().BoolVar(&short, "short", false, "of what is watched say only which policies have a log")
+	return cmd
 }
 
 // A checkReport is what check found.
@@ -65,7 +68,10 @@ type checkLog struct {
 	Files int    `json:"files,omitempty"` // that exist
 }
 
-func (a *app) check(path string) error {
+// there reports whether the log can bring lines now.
+func (l checkLog) there() bool { return l.Files > 0 || l.State == "journal" }
+
+func (a *app) check(path string, short bool) error {
 	set, err := configfile.Read(path)
 	if err != nil {
 		return err
@@ -90,7 +96,7 @@ func (a *app) check(path string) error {
 	if a.json {
 		err = a.printJSON(r)
 	} else {
-		err = r.writeTo(a.stdout, append(set.Library, set.Files...))
+		err = r.writeTo(a.stdout, short, append(set.Library, set.Files...))
 	}
 	if err == nil && r.Problems.Err() != nil {
 		err = errFinding
@@ -139,7 +145,7 @@ func lookAtLog(pattern string) checkLog {
 }
 
 // writeTo prints the problems and then, if there is a configuration, what it watches.
-func (r *checkReport) writeTo(w io.Writer, sources []config.File) error {
+func (r *checkReport) writeTo(w io.Writer, short bool, sources []config.File) error {
 	serious, warnings := 0, 0
 	for _, p := range r.Problems {
 		if p.Warning {
@@ -152,7 +158,9 @@ func (r *checkReport) writeTo(w io.Writer, sources []config.File) error {
 	if len(r.Problems) > 0 {
 		b.WriteString(r.Problems.Format(sources...) + "\n\n")
 	}
-	if err := r.writePolicies(&b); err != nil {
+	if short {
+		r.writeShort(&b)
+	} else if err := r.writePolicies(&b); err != nil {
 		return err
 	}
 	var sums []string
@@ -181,6 +189,28 @@ func (r *checkReport) writeTo(w io.Writer, sources []config.File) error {
 	fmt.Fprintf(&b, "%s: %s\n", name, strings.Join(sums, ", "))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeShort prints a line for each policy whose log is there, and one for the others.
+func (r *checkReport) writeShort(b *strings.Builder) {
+	var waiting []string
+	for _, p := range r.Policies {
+		var names []string
+		for _, l := range p.Logs {
+			if l.there() {
+				names = append(names, printable(l.Name))
+			}
+		}
+		switch {
+		case len(names) > 0:
+			fmt.Fprintf(b, "%s: on (%s)\n", p.Name, strings.Join(names, ", "))
+		case p.Enabled:
+			waiting = append(waiting, p.Name)
+		}
+	}
+	if len(waiting) > 0 {
+		fmt.Fprintf(b, "waiting for a log: %s\n", strings.Join(waiting, ", "))
+	}
 }
 
 // writePolicies prints the enabled policies, a line for each log.

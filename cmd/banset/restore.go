@@ -1,11 +1,13 @@
 package main
 
 import (
+	"errors"
 	"log/slog"
 
 	"github.com/spf13/cobra"
 
 	"banset/cmd/internal/daemon"
+	"banset/cmd/internal/state"
 )
 
 func (a *app) restoreCommand() *cobra.Command {
@@ -14,7 +16,7 @@ func (a *app) restoreCommand() *cobra.Command {
 		Short: "put the bans of the blocklist into the kernel, once, without a daemon",
 		Long: `restore puts the bans of the blocklist into the kernel, each with the time that is left of it, and ends. It is for the
 boot, before the network is up and any daemon runs (banset-restore.service). "banset run" does the same when it
-starts. It takes root.`,
+starts. While a daemon runs there is nothing to do. It takes root.`,
 		Example: `  # banset restore
   412 bans are in the kernel`,
 		Args: atMost(0),
@@ -24,6 +26,11 @@ starts. It takes root.`,
 				return err
 			}
 			n, err := daemon.Restore(cmd.Context(), c, slog.New(warnings{a}))
+			if errors.Is(err, state.ErrInUse) {
+				// Not a failure: whoever restarts the ruleset restarts banset-restore.service, too.
+				a.complain("nothing to do: a daemon runs, and puts back by itself what the kernel loses")
+				return nil
+			}
 			if err != nil {
 				return err
 			}
