@@ -175,11 +175,9 @@ func (c *court) hear(f finding) {
 		c.hit(f.log, h)
 	}
 	for _, p := range f.done {
-		// The inode of a file that is over may already belong to another log.
-		if key := positionKey(p); c.positions[key].Path == p.Path {
-			delete(c.positions, key)
-			c.moved[key] = struct{}{}
-		}
+		key := positionKey(p)
+		delete(c.positions, key)
+		c.moved[key] = struct{}{}
 	}
 	key := positionKey(f.next)
 	c.positions[key] = f.next

@@ -283,11 +283,12 @@ func load(store *state.Store, j *judge.Judge, log *slog.Logger) (bans []mirror.R
 	return bans, positions, err
 }
 
+// positionKey is the same for positions in the same file of the same log, see [source.Position.File].
 func positionKey(p source.Position) string {
 	if p.Ino == 0 {
 		return p.Path
 	}
-	return strconv.FormatUint(p.Dev, 16) + ":" + strconv.FormatUint(p.Ino, 16)
+	return strconv.FormatUint(p.Dev, 16) + ":" + strconv.FormatUint(p.Ino, 16) + ":" + p.Path
 }
 
 func hostKey(p netip.Prefix) []byte {

@@ -1,11 +1,11 @@
 package source
 
-// File reports whether p and q are places in the same file, or in the same journal.
+import "slices"
+
+// File reports whether p and q are places in the same file of the same log, or in the same journal. The log counts: while
+// one still has to find the rest of a file that is gone from its place, the inode may already belong to another log.
 func (p Position) File(q Position) bool {
-	if p.Ino != 0 || q.Ino != 0 {
-		return p.Ino == q.Ino && p.Dev == q.Dev
-	}
-	return p.Path == q.Path
+	return p.Path == q.Path && p.Ino == q.Ino && (p.Dev == q.Dev || p.Ino == 0)
 }
 
 // Advance is what a position store does with a chunk whose lines are done: it forgets what is Done, then puts Next in
@@ -14,19 +14,9 @@ func (p Position) File(q Position) bool {
 func Advance(held []Position, c Chunk) []Position {
 	kept := held[:0]
 	for _, p := range held {
-		if !over(p, c.Done) && !p.File(c.Next) {
+		if !slices.ContainsFunc(c.Done, p.File) && !p.File(c.Next) {
 			kept = append(kept, p)
 		}
 	}
 	return append(kept, c.Next)
-}
-
-// over compares the path too: the inode of a file that is over may already belong to another log.
-func over(p Position, done []Position) bool {
-	for _, d := range done {
-		if p.File(d) && p.Path == d.Path {
-			return true
-		}
-	}
-	return false
 }

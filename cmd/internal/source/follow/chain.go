@@ -33,7 +33,7 @@ type chain struct {
 	held  []source.Position // in a file that is there, but can't be opened yet
 	queue []*file           // the oldest first; the last one is the log as it is now
 	late  []*file           // rotated and read to their end, watched for late lines
-	past  []mark            // the ends of the last files that were done with, to know their copies by
+	past  []end             // of the last files that were done with, to know their copies by
 	seen  map[fileID]int64  // siblings that are read, or were there before us, as written then
 	mod   int64             // siblings written before this time, nanoseconds, were read
 
@@ -232,7 +232,7 @@ func (c *chain) retire(ctx context.Context, g *file) error {
 	c.queue = c.queue[1:]
 	c.rotated.Add(1)
 	c.f.log.Info("log rotated", "log", c.path())
-	c.remember(g.mark)
+	c.remember(g.id, g.mark)
 	g.grew = time.Now()
 	c.late = append(c.late, g)
 	if len(c.late) > maxLate {
@@ -260,7 +260,7 @@ func (c *chain) close(g *file) {
 	}
 	c.queue = slices.DeleteFunc(c.queue, func(o *file) bool { return o == g })
 	c.late = slices.DeleteFunc(c.late, func(o *file) bool { return o == g })
-	c.remember(g.mark)
+	c.remember(g.id, g.mark)
 	if !g.fresh {
 		c.seen[g.id] = g.mod
 	}
@@ -278,14 +278,20 @@ func (c *chain) close(g *file) {
 	}
 }
 
+// An end is where a file that is done with ended.
+type end struct {
+	id fileID
+	mark
+}
+
 // remember keeps where a file ended.
-func (c *chain) remember(m mark) {
+func (c *chain) remember(id fileID, m mark) {
 	c.mod = max(c.mod, m.mod)
 	if m.off == 0 {
 		return
 	}
 	m.head, m.tail = slices.Clone(m.head), slices.Clone(m.tail)
-	c.past = append(c.past, m)
+	c.past = append(c.past, end{id, m})
 	if len(c.past) > 2*maxLate {
 		c.past = slices.Delete(c.past, 0, 1)
 	}

@@ -30,6 +30,7 @@ type file struct {
 	fresh    bool      // nothing read yet, and it is to be seen whether generations before it were missed
 	revived  bool      // was given up, and then written to
 	exact    bool      // resumed in: a program may have it open still
+	stored   string    // the log that the store has its position under; "" for none
 	nameless bool      // nothing leads to it any more, since grew or longer
 	read     time.Time // when it was last read from
 	grew     time.Time // when that last gave anything

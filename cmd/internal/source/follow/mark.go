@@ -93,12 +93,3 @@ func sameAt(r io.ReaderAt, off int64, want, buf []byte) bool {
 	n, _ := r.ReadAt(buf[:len(want)], off)
 	return bytes.Equal(buf[:n], want)
 }
-
-// samePrefix reports whether a and b, files being written or copied, begin alike as far as both go, which is looked at
-// up to limit bytes. An empty file is like none.
-func samePrefix(a, b io.Reader, limit int64) bool {
-	x, _ := io.ReadAll(io.LimitReader(a, limit))
-	y, _ := io.ReadAll(io.LimitReader(b, limit))
-	n := min(len(x), len(y))
-	return n > 0 && bytes.Equal(x[:n], y[:n])
-}

@@ -350,11 +350,16 @@ func (c *chain) deliver(ctx context.Context, g *file, raw []byte, live, final bo
 	done := c.done
 	c.done = nil
 	c.mu.Unlock()
+	next := g.position()
+	if g.stored != "" && g.stored != next.Path {
+		done = append(done, source.Position{Path: g.stored, Dev: next.Dev, Ino: next.Ino})
+	}
+	g.stored = next.Path
 	now := time.Now()
 	c.lines.Add(uint64(bytes.Count(lines, newline)))
 	c.last.Store(uint64(now.UnixNano()))
 	return used, c.h(ctx, source.Chunk{
-		Names: names, Lines: lines, Live: live, Arrived: now, Next: g.position(), Done: done,
+		Names: names, Lines: lines, Live: live, Arrived: now, Next: next, Done: done,
 	})
 }
 

@@ -20,9 +20,9 @@ const slack = int64(time.Second)
 // A plan is what a chain begins with.
 type plan struct {
 	sibs   []sibling
-	places map[int]*opened // what to read before the log's file, by index in sibs; strays below 0
-	newest int             // the index of the newest file that a position was found in, len(sibs) for the log's own
-	at     *mark           // the place in the log's own file
+	places map[int]*opened  // what to read before the log's file, by index in sibs; strays below 0
+	newest int              // the index of the newest file that a position was found in, len(sibs) for the log's own
+	at     *source.Position // the place in the log's own file
 	held   []source.Position
 	done   []source.Position // over, because they were found in a copy
 	lost   []source.Position // not found
@@ -69,7 +69,7 @@ func (c *chain) begin(ctx context.Context) (bool, error) {
 	c.held = p.held
 	maps.Copy(c.seen, p.seen)
 	if p.at != nil {
-		cur.mark, cur.fresh = *p.at, false
+		cur.mark, cur.fresh, cur.stored = markOf(*p.at), false, p.at.Path
 		cur.noteOff()
 	}
 	var olds []*file
@@ -94,7 +94,7 @@ func (c *chain) plan(cur *file) *plan {
 		m := markOf(q)
 		if cur != nil && idOf(q) == cur.id {
 			if st, err := cur.stat(); err == nil && m.holds(cur.fd, st.Size) {
-				p.at, p.newest = &m, max(p.newest, indexOf(p.sibs, cur.id))
+				p.at, p.newest = &q, max(p.newest, indexOf(p.sibs, cur.id))
 				continue
 			}
 		}
@@ -108,7 +108,9 @@ func (c *chain) plan(cur *file) *plan {
 			p.lost = append(p.lost, q)
 			continue
 		}
-		if o.s.id != idOf(q) {
+		if o.s.id == idOf(q) {
+			o.stored = q.Path
+		} else {
 			p.done = append(p.done, q)
 		}
 		if have := p.places[i]; have != nil {
@@ -122,6 +124,7 @@ func (c *chain) plan(cur *file) *plan {
 	for _, q := range p.lost {
 		gone = max(gone, q.Mod)
 	}
+	begins := slices.ContainsFunc(c.queue, func(q *file) bool { return q.off == 0 })
 	older := p.sibs
 	if cur != nil {
 		older = older[:c.ordinal(older, cur, nil)] // what is newer comes after it
@@ -141,10 +144,10 @@ func (c *chain) plan(cur *file) *plan {
 		default:
 			unread = c.mod > 0 && s.mod >= c.mod
 		}
-		if i > p.newest && s.size > 0 && (unread || s.mod > time.Now().Add(-time.Hour).UnixNano()) {
+		if i > p.newest && s.size > 0 && (unread || begins && s.mod > time.Now().Add(-time.Hour).UnixNano()) {
 			o, moved := openSibling(s)
 			p.moved = p.moved || moved
-			if o != nil && slices.ContainsFunc(c.queue, func(q *file) bool { return q.off == 0 && o.copies(wholeOf(q.fd)) }) {
+			if o != nil && slices.ContainsFunc(c.queue, func(q *file) bool { return q.off == 0 && o.copies(q, nil) }) {
 				o.close()
 				continue // neither read nor seen: a copy of what is about to be read, and then truncated
 			}
@@ -168,7 +171,7 @@ func (c *chain) resumeHeld(g *file) {
 		c.held = slices.Delete(c.held, i, i+1)
 		m := markOf(p)
 		if st, err := g.stat(); err == nil && m.holds(g.fd, st.Size) {
-			g.mark, g.fresh = m, false
+			g.mark, g.fresh, g.stored = m, false, p.Path
 			g.noteOff()
 		} else {
 			c.addDone(p)
@@ -193,7 +196,8 @@ type opened struct {
 	fd     *os.File
 	size   int64
 	stream *unpacked
-	found  bool // the very file that a position names
+	found  bool   // the very file that a position names
+	stored string // the log that this position is stored under
 }
 
 func (o *opened) close() {
@@ -302,7 +306,7 @@ func (c *chain) read(id fileID) bool {
 func (c *chain) adopt(o *opened) *file {
 	f := c.f
 	g := &file{id: o.s.id, chain: c, fd: o.fd, mark: o.at, packed: o.s.packed, stream: o.stream, start: o.size,
-		paths: map[string]bool{}, names: c.names(), exact: o.found, grew: time.Now()}
+		paths: map[string]bool{}, names: c.names(), exact: o.found, stored: o.stored, grew: time.Now()}
 	g.seenSize.Store(o.size)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -331,7 +335,7 @@ func (c *chain) readOld(ctx context.Context, g *file) error {
 		return err
 	}
 	if g.packed == "" && !g.over && (g.exact || time.Since(time.Unix(0, g.mod)) < c.f.opts.Grace) {
-		c.remember(g.mark)
+		c.remember(g.id, g.mark)
 		c.late = append(c.late, g)
 		return nil
 	}
@@ -344,7 +348,7 @@ func (c *chain) truncated(ctx context.Context, g *file) error {
 	old, was := g.position(), g.mark
 	c.rotated.Add(1)
 	was.head, was.tail = slices.Clone(was.head), slices.Clone(was.tail)
-	c.remember(was)
+	c.remember(g.id, was)
 	_, o, moved := c.find(siblings(c.baseName()), fileID{}, was)
 	for try := 0; moved && try < 50 && ctx.Err() == nil; try++ {
 		time.Sleep(time.Millisecond)
@@ -385,6 +389,7 @@ func (c *chain) catchUpOnce(ctx context.Context, g *file, raw []byte) (again boo
 	c.f.mu.Lock()
 	c.take()
 	c.f.mu.Unlock()
+	all := sibs
 	sibs = sibs[:c.ordinal(sibs, g, raw)]
 	// What was missed is newer than everything we know.
 	for i, s := range slices.Backward(sibs) {
@@ -404,15 +409,15 @@ func (c *chain) catchUpOnce(ctx context.Context, g *file, raw []byte) (again boo
 		if o == nil {
 			continue
 		}
-		if raw != nil && o.copies(bytes.NewReader(raw)) || slices.ContainsFunc(c.queue, func(q *file) bool {
-			return (q != g || raw == nil) && q.fd != nil && o.copies(wholeOf(q.fd))
+		if raw != nil && o.copies(g, raw) || slices.ContainsFunc(c.queue, func(q *file) bool {
+			return (q != g || raw == nil) && q.fd != nil && o.copies(q, nil)
 		}) {
 			o.close() // a copy of one that is still to be read: compressed, or about to be truncated
 			continue
 		}
-		if slices.ContainsFunc(c.past, func(m mark) bool { return o.is(m) }) {
+		if slices.ContainsFunc(c.past, func(e end) bool { return indexOf(all, e.id) == len(all) && o.is(e.mark) }) {
 			c.seen[s.id] = s.mod
-			o.close() // a copy of what was read, compressed meanwhile
+			o.close() // a copy of what was read and is no longer there itself: compressed meanwhile
 			continue
 		}
 		if h := c.adopt(o); h != nil {
@@ -439,11 +444,7 @@ func (c *chain) ordinal(sibs []sibling, g *file, raw []byte) int {
 			continue
 		}
 		if o, _ := openSibling(s); o != nil {
-			whole := wholeOf(g.fd)
-			if raw != nil {
-				whole = bytes.NewReader(raw)
-			}
-			is := o.copies(whole)
+			is := o.copies(g, raw)
 			o.close()
 			if is {
 				return i
@@ -457,9 +458,22 @@ func (c *chain) ordinal(sibs []sibling, g *file, raw []byte) int {
 	return len(slices.DeleteFunc(slices.Clone(sibs), func(s sibling) bool { return s.mod > st.Mtim.Nano() }))
 }
 
-// copies reports whether o, as far as can be seen, is a copy of whole, taken now or while it was shorter.
-func (o *opened) copies(whole io.Reader) bool {
-	return o.fromStart(func(r io.Reader) bool { return samePrefix(r, whole, copied) })
+// copies reports whether o, as far as can be seen, is a copy of g, taken now or while g was shorter: g begins with all of
+// it. Less will not do, because g may hold but the beginning of its first line yet, and all lines begin alike. raw, if
+// given, is what g began with when we read it: if it has been truncated since, o is the copy if it begins like that and
+// was not written earlier.
+func (o *opened) copies(g *file, raw []byte) bool {
+	return o.fromStart(func(r io.Reader) bool {
+		// In this order: g may grow meanwhile, and so may the copy.
+		x, _ := io.ReadAll(io.LimitReader(r, copied))
+		y, _ := io.ReadAll(io.LimitReader(wholeOf(g.fd), copied))
+		if len(x) == 0 || bytes.HasPrefix(y, x) {
+			return len(x) > 0
+		}
+		raw = raw[:min(len(raw), copied)]
+		n := min(len(x), len(raw))
+		return n > 0 && !bytes.HasPrefix(y, raw) && bytes.Equal(x[:n], raw[:n]) && o.s.mod >= g.mod
+	})
 }
 
 // is reports whether o holds what m is the end of.

