@@ -275,8 +275,17 @@ func prepare(path string, text []byte) (next *os.File, err error) {
 		}
 	}()
 	mode := os.FileMode(0o640)
-	if info, err := os.Stat(path); err == nil {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil:
 		mode = info.Mode().Perm()
+	case os.Geteuid() == 0:
+		// The first one is the directory's owner's: a daemon that runs as that user must be able to go on with it.
+		if info, err = os.Stat(filepath.Dir(path)); err != nil {
+			return nil, err
+		}
+	}
+	if info != nil {
 		st := info.Sys().(*syscall.Stat_t)
 		if int(st.Uid) != os.Geteuid() || int(st.Gid) != os.Getegid() {
 			// Without the right to give files away, or with an owner that our user namespace has no number for, the new

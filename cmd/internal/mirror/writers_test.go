@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -281,6 +282,26 @@ func TestLinkModeAndOwnerStay(t *testing.T) {
 	r.banned(host(1), false)
 	r.takeMany(10, 1)
 	r.settled()
+}
+
+// TestFirstOwner: a blocklist that root begins belongs to the user whom the directory was made for.
+func TestFirstOwner(t *testing.T) {
+	dir := t.TempDir()
+	uid := os.Geteuid()
+	if os.Chown(dir, 4711, 4711) == nil { // root, and not in a user namespace
+		uid = 4711
+	}
+	path := filepath.Join(dir, "blocklist")
+	r := newRigAt(t, path)
+	r.takeMany(0, 3)
+	r.settled()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := int(info.Sys().(*syscall.Stat_t).Uid); got != uid {
+		t.Errorf("it belongs to user %d, not %d", got, uid)
+	}
 }
 
 // TestNotAFile: what can't be a blocklist is set aside.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -148,7 +149,11 @@ func createFresh(path string) (*os.File, *bolt.DB, error) {
 		f.Close()
 		return nil, nil, err
 	}
-	if err := f.Truncate(0); err != nil {
+	err = f.Truncate(0)
+	if err == nil {
+		err = likeDir(f)
+	}
+	if err != nil {
 		unlockClose(f)
 		return nil, nil, err
 	}
@@ -159,6 +164,24 @@ func createFresh(path string) (*os.File, *bolt.DB, error) {
 		return nil, nil, err
 	}
 	return f, db, nil
+}
+
+// likeDir gives a file that root made the owner of its directory: a daemon that runs as that user must be able to open
+// what a command of root's began.
+func likeDir(f *os.File) error {
+	if os.Geteuid() != 0 {
+		return nil
+	}
+	info, err := os.Stat(filepath.Dir(f.Name()))
+	if err != nil {
+		return err
+	}
+	st := info.Sys().(*syscall.Stat_t)
+	err = f.Chown(int(st.Uid), int(st.Gid))
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, unix.EINVAL) {
+		return nil // root of a user namespace that has no number for that owner
+	}
+	return err
 }
 
 // attached makes sure that the path still names the open file. Otherwise every commit would go to a file that nobody

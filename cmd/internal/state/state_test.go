@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -262,6 +263,32 @@ func TestModes(t *testing.T) {
 		}
 	}
 	mustHaveFiles(t, dir, "state.db")
+}
+
+// TestOwner: what a command of root's begins, or rewrites, belongs to the user whom the directory was made for.
+func TestOwner(t *testing.T) {
+	dir := t.TempDir()
+	uid := os.Geteuid()
+	if os.Chown(dir, 4711, 4711) == nil { // root, and not in a user namespace
+		uid = 4711
+	}
+	path := filepath.Join(dir, "state.db")
+	s := mustOpen(t, path)
+	check := func(when string) {
+		t.Helper()
+		fi, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := int(fi.Sys().(*syscall.Stat_t).Uid); got != uid {
+			t.Errorf("%s it belongs to user %d, not %d", when, got, uid)
+		}
+	}
+	check("begun,")
+	if err := s.rewrite(os.Rename); err != nil {
+		t.Fatal(err)
+	}
+	check("rewritten,")
 }
 
 func mustHaveFiles(t *testing.T, dir string, want ...string) {
