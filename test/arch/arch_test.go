@@ -61,6 +61,8 @@ func TestOnlyHome(t *testing.T) {
 		"github.com/spf13/cobra":      {"banset/cmd/banset"},
 		"github.com/klauspost":        {"banset/cmd/internal/source/follow", "banset/cmd/banset"},
 		"github.com/ulikunitz":        {"banset/cmd/internal/source/follow", "banset/cmd/banset"},
+		"github.com/prometheus":       {"banset/cmd/internal/metrics"},
+		"net/http":                    {"banset/cmd/internal/metrics", "banset/cmd/internal/hook"},
 		"github.com/mdlayher/netlink": {"banset/nft", "banset/cmd/internal/daemon", "banset/cmd/banset"},
 	}
 	used := map[string]bool{}
@@ -100,6 +102,10 @@ func TestDirections(t *testing.T) {
 				t.Errorf("%s imports %s: a mirror knows the book, not where hits come from or counts are kept", from, imp)
 			case in(from, "banset/cmd/internal/source") && (in(imp, "banset/policy") || in(imp, "banset/nft")):
 				t.Errorf("%s imports %s: a source hands over lines and knows no policy", from, imp)
+			case from == "banset/cmd/internal/metrics" && imp != "banset/cmd/internal/source":
+				t.Errorf("%s imports %s: metrics shows what it is handed", from, imp)
+			case from == "banset/cmd/internal/hook" && !in(imp, "banset/policy"):
+				t.Errorf("%s imports %s: a hook is told of bans and knows nobody who makes them", from, imp)
 			case in(from, "banset/cmd/internal/state") && in(imp, module):
 				t.Errorf("%s imports %s: the state keeps bytes", from, imp)
 			case in(from, "banset/cmd/internal") && imp == "banset/cmd/internal/daemon":

@@ -220,6 +220,27 @@ func (h *house) why(ctx context.Context, host netip.Prefix) (w control.Why, err 
 }
 
 func (d *daemon) status(ctx context.Context) control.Answer {
+	s, err := d.overview(ctx)
+	if err != nil {
+		return control.Answer{Error: err.Error()}
+	}
+	d.mu.Lock()
+	keeper := d.keeper
+	d.mu.Unlock()
+	for _, set := range nft.Sets {
+		n, err := keeper.Count(ctx, set)
+		if err != nil {
+			s.Problems = append(s.Problems, err.Error())
+			break
+		}
+		s.Kernel[set.String()] = n
+	}
+	return control.Answer{Status: s}
+}
+
+// overview is a status without the numbers of elements in the kernel, which cost a dump where it does not count them
+// itself.
+func (d *daemon) overview(ctx context.Context) (*control.Status, error) {
 	cfg := d.current()
 	d.mu.Lock()
 	keeper, kernel, loaded := d.keeper, d.kernel, d.loaded
@@ -267,7 +288,7 @@ func (d *daemon) status(ctx context.Context) control.Answer {
 		}
 	})
 	if err != nil {
-		return control.Answer{Error: err.Error()}
+		return nil, err
 	}
 	for _, l := range s.Logs {
 		if l.Error != "" {
@@ -277,17 +298,10 @@ func (d *daemon) status(ctx context.Context) control.Answer {
 	s.Blocklist.Path = cfg.Blocklist
 	s.Blocklist.Lines, s.Blocklist.Problems = d.file.Status()
 	s.Problems = append(s.Problems, s.Blocklist.Problems...)
-	for _, set := range nft.Sets {
-		n, err := keeper.Count(ctx, set)
-		if err != nil {
-			s.Problems = append(s.Problems, err.Error())
-			break
-		}
-		s.Kernel[set.String()] = n
-	}
+	d.outsideProblems(s)
 	if packets, _, err := keeper.Dropped(ctx); err == nil {
 		s.Dropped = packets
 	}
 	slices.SortFunc(s.Policies, func(a, b control.PolicyStatus) int { return cmp.Compare(a.Name, b.Name) })
-	return control.Answer{Status: s}
+	return s, nil
 }

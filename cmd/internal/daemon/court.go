@@ -40,6 +40,9 @@ type court struct {
 	recent    recent
 	waiters   []*waiter
 	backlog   map[string]time.Time // logs that sent lines from a backlog, and when last
+
+	landed  func(time.Duration) // told how long a live line's ban took into the kernel; nil: nobody
+	landing map[netip.Prefix]time.Time
 }
 
 // finding is what a source's goroutine found in one chunk.
@@ -58,6 +61,7 @@ type call struct {
 
 type policyStats struct {
 	found, banned uint64
+	given, ended  uint64 // bans, whoever gave them, since the hooks are told
 	last          time.Time
 }
 
@@ -80,6 +84,7 @@ func newCourt(j *judge.Judge, log *slog.Logger) *court {
 		positions: make(map[string]source.Position),
 		moved:     make(map[string]struct{}),
 		backlog:   make(map[string]time.Time),
+		landing:   make(map[netip.Prefix]time.Time),
 	}
 	c.unread()
 	return c
@@ -230,6 +235,9 @@ func (c *court) hit(log string, h policy.Hit) {
 	if h.Arrived.Sub(v.At) < recentFailure {
 		c.log.Info(fmt.Sprintf("[%s] Found %s%s", v.Policy, mirror.Host(h.Host), fieldsText(h.Fields)))
 	}
+	if h.Live && c.landed != nil && (v.Kind == judge.Banned || v.Kind == judge.Moved) && len(c.landing) < maxLanding {
+		c.landing[v.Host] = h.Arrived
+	}
 	step := ""
 	if v.Offences > 1 {
 		step = fmt.Sprintf(", offence %d", v.Offences)
@@ -282,6 +290,9 @@ func (c *court) stat(name string) *policyStats {
 
 // copied is told by a mirror after each piece of work: err says why it could not be done.
 func (c *court) copied(err error) {
+	if err == nil {
+		c.land()
+	}
 	c.waiters = slices.DeleteFunc(c.waiters, func(w *waiter) bool {
 		if err == nil && !c.held(w.hosts) {
 			return false

@@ -192,6 +192,7 @@ type daemon struct {
 
 	reloading sync.Mutex
 	logs      *logs
+	outside   outside
 }
 
 // Run works until ctx ends or something makes going on impossible. Set and rules stay in the kernel. A lack of rights
@@ -230,6 +231,10 @@ func Run(ctx context.Context, o Options) (err error) {
 	start(newSelf(d.selfChanged))
 	start(&watchdog{watchdogEvery(os.Getenv), c.do, d.alive})
 	if err != nil {
+		return d.ended(ctx, err)
+	}
+	// What the start put back has been put back: from now on changes are news.
+	if err = d.goOutside(ctx); err != nil {
 		return d.ended(ctx, err)
 	}
 	d.logs = newLogs(c, d.log, cfg.Policies, d.positions, since(cfg, time.Now()))
@@ -284,9 +289,10 @@ func (d *daemon) announce() {
 }
 
 // reload reads the configuration anew and goes over to it. An error leaves everything as it was.
-func (d *daemon) reload(ctx context.Context) error {
+func (d *daemon) reload(ctx context.Context) (err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	defer func() { d.outside.refused = err != nil }()
 	d.notify(sdnotify.Reloading)
 	defer d.notify(sdnotify.Ready)
 	cfg, err := d.options.Load()
@@ -337,6 +343,9 @@ func (d *daemon) reload(ctx context.Context) error {
 		if err := d.changeKernel(ctx, keeper, old.IPv6Prefix != cfg.IPv6Prefix); err != nil {
 			return err
 		}
+	}
+	if err := d.changeOutside(ctx, old, cfg); err != nil {
+		return err
 	}
 	d.file.Reread()
 	d.wakeKernel()
