@@ -66,9 +66,13 @@ func (l *Ledger) markAll(slot uint32) {
 
 // unmark says that a host does not wait for a copy.
 func (l *Ledger) unmark(c Copy, r *record) {
-	if r.waiting&bit(c) != 0 {
-		r.waiting &^= bit(c)
-		l.work[c].waiting--
+	if r.waiting&bit(c) == 0 {
+		return
+	}
+	r.waiting &^= bit(c)
+	w := &l.work[c]
+	if w.waiting--; w.waiting == 0 {
+		w.queue = nil // a flood makes it long once
 	}
 }
 
@@ -152,10 +156,11 @@ func (l *Ledger) Work(c Copy, limit int) (bans []policy.Ban, gone []netip.Prefix
 // take takes up to n of the hosts that wait for a copy and that are wanted.
 func (l *Ledger) take(c Copy, n int, wanted func(*record) bool) (bans []policy.Ban, gone []netip.Prefix) {
 	w := &l.work[c]
+	queue := w.queue
 	var left []uint32 // waits, and was not wanted
 	i := 0
-	for ; i < len(w.queue) && n > 0; i++ {
-		slot := w.queue[i]
+	for ; i < len(queue) && n > 0; i++ {
+		slot := queue[i]
 		r := l.records.At(slot)
 		if r.waiting&bit(c) == 0 {
 			continue
@@ -176,8 +181,9 @@ func (l *Ledger) take(c Copy, n int, wanted func(*record) bool) (bans []policy.B
 			gone = append(gone, l.host(slot))
 		}
 	}
-	// A flood makes the queue long once: it is not kept.
-	w.queue = append(left, w.queue[i:]...)
+	if w.waiting > 0 {
+		w.queue = append(left, queue[i:]...)
+	}
 	slices.SortFunc(bans, latestFirst)
 	return bans, gone
 }
