@@ -109,8 +109,10 @@ func (h *house) close() error {
 }
 
 // parsing says how the blocklist is to be read now.
-func (h *house) parsing() blocklist.Options {
-	return blocklist.Options{Location: time.Local, LegacyBan: h.current().LongestBan()}
+func (h *house) parsing() blocklist.Options { return parsing(h.current()) }
+
+func parsing(cfg *config.Config) blocklist.Options {
+	return blocklist.Options{Location: time.Local, LegacyBan: cfg.LongestBan()}
 }
 
 func (h *house) current() *config.Config {

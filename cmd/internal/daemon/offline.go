@@ -39,29 +39,6 @@ func Offline(ctx context.Context, cfg *config.Config, log *slog.Logger, r contro
 	return a, nil
 }
 
-// Restore puts the bans of the blocklist into the kernel, with the time that is left of each, and returns how many there
-// are. It is for the boot, before the network is up. What the state remembers counts as at a start of the daemon.
-func Restore(ctx context.Context, cfg *config.Config, log *slog.Logger) (bans int, err error) {
-	h, err := open(cfg, log)
-	if err != nil {
-		return 0, err
-	}
-	defer func() {
-		if closeErr := h.close(); err == nil {
-			err = closeErr
-		}
-	}()
-	h.court.direct = true
-	if err := h.kernel.Start(ctx); err != nil {
-		return 0, err
-	}
-	if err := h.file.Finish(ctx); err != nil {
-		// The kernel protects; the daemon makes the file good.
-		log.Warn(fmt.Sprintf("blocklist: %v", err))
-	}
-	return h.court.judge.Book().Len(), h.memory.commit(ctx)
-}
-
 // Flush takes our table out of the kernel, bans and all. The blocklist keeps them for the next start.
 func Flush(ctx context.Context, cfg *config.Config) error {
 	keeper, err := nft.Open(KernelConfig(cfg))

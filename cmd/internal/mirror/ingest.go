@@ -41,10 +41,11 @@ func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet
 			removed = append(removed, b)
 		}
 	}
-	switch {
-	case held > 0 && len(file.Bytes()) == 0:
+	switch empty := len(file.Bytes()) == 0; {
+	case !isAccident(held, len(removed), empty):
+	case empty:
 		return fmt.Sprintf("%s is empty, %d bans were in it", f.path, held)
-	case len(removed) >= fewLines && 2*len(removed) > held:
+	default:
 		return fmt.Sprintf("%d of %d bans are gone from %s at once", len(removed), held, f.path)
 	}
 	for _, b := range removed {
@@ -52,14 +53,7 @@ func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet
 		book.Settle(ledger.File, b.Host)
 		f.log.Info(fmt.Sprintf("[%s] Unban %s (line removed from the blocklist)", Label(b), Host(b.Host)))
 	}
-	var problems []string
-	unreadable, total := file.Problems()
-	for _, p := range unreadable {
-		problems = append(problems, fmt.Sprintf("%s:%d: %s: %s", f.path, p.Line, p.Text, p.Reason))
-	}
-	if more := total - len(problems); more > 0 {
-		problems = append(problems, fmt.Sprintf("%s: %d more lines that can't be read", f.path, more))
-	}
+	problems := f.unreadable(file.Problems())
 	entries, room := 0, book.Room()
 	newcomers := 0
 	for e := range file.Entries() {
@@ -93,7 +87,7 @@ func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet
 		default:
 			outcome, covered, allowed := j.Take(b)
 			if !allowed {
-				problems = append(problems, fmt.Sprintf("%s:%d: %s is not banned: ignoreip has %s", f.path, e.Line, Host(b.Host), Host(covered)))
+				problems = append(problems, notBanned(f.path, e, covered))
 				continue
 			}
 			book.Settle(ledger.File, b.Host)
@@ -109,6 +103,27 @@ func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet
 	}
 	f.tell(entries, problems)
 	return ""
+}
+
+// isAccident tells an accident from a person's will, for a file that was known to hold some bans and lost some of them.
+func isAccident(held, removed int, empty bool) bool {
+	return held > 0 && empty || removed >= fewLines && 2*removed > held
+}
+
+// unreadable says which lines can't be read.
+func (f *File) unreadable(first []blocklist.Problem, total int) (problems []string) {
+	for _, p := range first {
+		problems = append(problems, fmt.Sprintf("%s:%d: %s: %s", f.path, p.Line, p.Text, p.Reason))
+	}
+	if more := total - len(problems); more > 0 {
+		problems = append(problems, fmt.Sprintf("%s: %d more lines that can't be read", f.path, more))
+	}
+	return problems
+}
+
+// notBanned says that the allowlist keeps a line from being applied.
+func notBanned(path string, e blocklist.Entry, covered netip.Prefix) string {
+	return fmt.Sprintf("%s:%d: %s is not banned: ignoreip has %s", path, e.Line, Host(e.Ban.Host), Host(covered))
 }
 
 // putBack makes the file's lines of hosts what the book says, after a text was saved from before it did.

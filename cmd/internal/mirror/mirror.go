@@ -55,7 +55,12 @@ func hostSet(p netip.Prefix, ipv6Prefix int) (nft.Set, bool) {
 
 // element is a ban as the kernel holds it; false when nothing is left of it.
 func element(set nft.Set, first, last netip.Addr, b policy.Ban, now time.Time) (nft.Element, bool) {
-	e := nft.Element{Set: set, First: first, Last: last, Comment: b.Reason()}
+	return elementFor(set, first, last, b, b.Reason(), now)
+}
+
+// elementFor is element with the ban's reason, for who has it already.
+func elementFor(set nft.Set, first, last netip.Addr, b policy.Ban, reason string, now time.Time) (nft.Element, bool) {
+	e := nft.Element{Set: set, First: first, Last: last, Comment: reason}
 	if b.Until == policy.Never {
 		return e, true
 	}
