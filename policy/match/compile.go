@@ -4,22 +4,28 @@ import (
 	"errors"
 	"regexp"
 	"regexp/syntax"
+	"slices"
 	"strings"
+	"sync"
 )
 
 // A pattern is one compiled failregex or ignoreregex.
 type pattern struct {
 	src    string
-	re     *regexp.Regexp
 	hosts  []hostGroup
 	fields []fieldGroup
 	lits   []literal // one of them is in each line that matches; none: not known
+
+	// Both are made when they are wanted: of a configuration's patterns most are never tried.
+	re      func() *regexp.Regexp
+	program func() *program // nil: regexp alone can do it
 }
 
 // A hostGroup is a capture group that stands for a host tag.
 type hostGroup struct {
 	group int
 	kind  hostKind
+	glued bool // a letter of the pattern stands right before it
 }
 
 // A fieldGroup is a capture group with a name.
@@ -73,22 +79,39 @@ func compilePattern(src string, ignore bool) (pattern, []*PatternError) {
 	if err != nil {
 		return pattern{}, []*PatternError{t.syntaxError(err)}
 	}
-	re, err := regexp.Compile(t.out.String())
-	if err != nil {
-		return pattern{}, []*PatternError{t.syntaxError(err)}
-	}
-	p := pattern{src: src, re: re, hosts: t.hosts, fields: t.fields}
+	p := pattern{src: src, hosts: t.hosts, fields: t.fields}
 	if !ignore {
 		if e := checkHosts(src, tree, t.hosts); e != nil {
 			return pattern{}, []*PatternError{e}
 		}
 	}
-	if re.MatchString("") {
+	if matchesNothing(tree) {
 		return pattern{}, []*PatternError{{Offset: -1, Msg: "the pattern matches the empty line, and so every line: " +
 			"some part of it must not be optional"}}
 	}
 	p.lits = required(tree)
+	expr := t.out.String()
+	p.re = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) }) // what can be parsed can be compiled
+	p.program = sync.OnceValue(func() *program { return newProgram(tree, p.hosts, p.fields) })
 	return p, nil
+}
+
+// matchesNothing reports whether an expression matches the empty line.
+func matchesNothing(re *syntax.Regexp) bool {
+	switch re.Op {
+	case syntax.OpEmptyMatch, syntax.OpBeginLine, syntax.OpEndLine, syntax.OpBeginText, syntax.OpEndText,
+		syntax.OpNoWordBoundary, syntax.OpStar, syntax.OpQuest:
+		return true
+	case syntax.OpCapture, syntax.OpPlus:
+		return matchesNothing(re.Sub[0])
+	case syntax.OpRepeat:
+		return re.Min == 0 || matchesNothing(re.Sub[0])
+	case syntax.OpConcat:
+		return !slices.ContainsFunc(re.Sub, func(sub *syntax.Regexp) bool { return !matchesNothing(sub) })
+	case syntax.OpAlternate:
+		return slices.ContainsFunc(re.Sub, matchesNothing)
+	}
+	return false
 }
 
 // syntaxError turns an error of regexp/syntax into one about the user's own text.

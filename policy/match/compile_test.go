@@ -117,10 +117,10 @@ func FuzzCompile(f *testing.F) {
 			return
 		}
 		p := filter.fail[0]
-		if n := translate(src).groups; n != p.re.NumSubexp() {
-			t.Errorf("%q: counted %d groups, there are %d", src, n, p.re.NumSubexp())
+		if n := translate(src).groups; n != p.re().NumSubexp() {
+			t.Errorf("%q: counted %d groups, there are %d", src, n, p.re().NumSubexp())
 		}
-		names := p.re.SubexpNames()
+		names := p.re().SubexpNames()
 		for _, g := range p.fields {
 			if names[g.group] != "" && names[g.group] != g.name {
 				t.Errorf("%q: group %d is %q, not %q", src, g.group, names[g.group], g.name)

@@ -74,14 +74,14 @@ func naive(jobs []Job, block []byte) []Match {
 				if judged {
 					continue
 				}
-				fnd, host, why := p.find(f.text)
+				fnd, host, why := p.search(f.text)
 				if !fnd.ok || why != "" {
 					continue
 				}
 				judged = true
 				dropped := false
 				for _, g := range unit.filter.ignore {
-					dropped = dropped || g.re.Match(f.text)
+					dropped = dropped || g.re().Match(f.text)
 				}
 				if !dropped {
 					out = append(out, Match{Job: j, Pattern: i, Host: host, Stamp: f.time(now), Fields: p.named(f.text, fnd), Line: line})

@@ -20,6 +20,7 @@ type Scanner struct {
 	needles []needle
 	next    []int // where each needle is next in the block; before the current line: not looked for yet
 	every   bool  // some pattern has no literal: each line is a candidate
+	walker  walker
 }
 
 // A unit is a filter with a way to find stamps: jobs that share both share the work.
@@ -29,8 +30,9 @@ type unit struct {
 	lits   [][]int // for each failregex, indices of Scanner.needles
 
 	// The line at hand.
-	done bool
-	hit  hit
+	done   bool
+	hit    hit
+	groups []int // memory for those of hit
 }
 
 // A hit is what a filter makes of a line.
@@ -177,14 +179,16 @@ func (s *Scanner) judge(u *unit, line []byte, end int, tr *Explanation) hit {
 		}
 		f.look(line)
 		p := &u.filter.fail[i]
-		fnd, host, why := p.find(f.text)
+		fnd, host, why := p.find(f, &s.walker)
 		tr.tried(i, f.text, fnd, host, why)
 		if !fnd.ok || why != "" {
 			continue
 		}
+		u.groups = append(u.groups[:0], fnd.groups...) // the walker's are soon another unit's
+		fnd.groups = u.groups
 		h := hit{ok: true, pattern: i, host: host, found: fnd, ignored: -1}
 		for n := range u.filter.ignore {
-			if u.filter.ignore[n].re.Match(f.text) {
+			if u.filter.ignore[n].matches(f, &s.walker) {
 				h.ignored = n
 				break
 			}
@@ -204,8 +208,8 @@ func (s *Scanner) present(lits []int, end int) bool {
 	return len(lits) == 0
 }
 
-// A found is where a pattern matched in a text. groups are regexp's pairs; where a stand-in took the place of the host
-// (see find), they are mapped back.
+// A found is where a pattern matched in a text. groups are regexp's pairs, those of hosts and fields at least; where a
+// stand-in took the place of the host (see search), they are mapped back.
 type found struct {
 	ok     bool
 	groups []int
@@ -213,8 +217,35 @@ type found struct {
 }
 
 // find matches a pattern against a line without its stamp. why says why the text at the host tag is no host.
-func (p *pattern) find(text []byte) (f found, host netip.Prefix, why refusal) {
-	groups := p.re.FindSubmatchIndex(text)
+func (p *pattern) find(f *finder, w *walker) (fnd found, host netip.Prefix, why refusal) {
+	if program := p.program(); program != nil && f.plain {
+		switch program.walk(f.text, w) {
+		case missed:
+			return found{}, netip.Prefix{}, ""
+		case matched:
+			fnd = found{ok: true, groups: w.saves, host: p.hostOf(w.saves)}
+			from, to := fnd.groups[2*fnd.host.group], fnd.groups[2*fnd.host.group+1]
+			if host, why = fnd.host.kind.parseHost(f.text, from, to); why != fragment || f.text[from-min(from, 1)] != ':' {
+				return fnd, host, why
+			}
+		}
+	}
+	return p.search(f.text)
+}
+
+// matches reports whether a pattern matches a line without its stamp, whatever is at its host tags.
+func (p *pattern) matches(f *finder, w *walker) bool {
+	if program := p.program(); program != nil && f.plain {
+		if v := program.walk(f.text, w); v != unsure {
+			return v == matched
+		}
+	}
+	return p.re().Match(f.text)
+}
+
+// search is find by regexp.
+func (p *pattern) search(text []byte) (f found, host netip.Prefix, why refusal) {
+	groups := p.re().FindSubmatchIndex(text)
 	if groups == nil {
 		return found{}, netip.Prefix{}, ""
 	}
@@ -228,7 +259,7 @@ func (p *pattern) find(text []byte) (f found, host netip.Prefix, why refusal) {
 	start, standIn := addressStart(text, from), f.host.kind.standIn()
 	short := make([]byte, 0, len(text)-(to-start)+len(standIn))
 	short = append(append(append(short, text[:start]...), standIn...), text[to:]...)
-	groups = p.re.FindSubmatchIndex(short)
+	groups = p.re().FindSubmatchIndex(short)
 	if groups == nil {
 		return f, netip.Prefix{}, fragment
 	}

@@ -79,15 +79,23 @@ type finder struct {
 	found bool
 	at    stamp
 	text  []byte // the line without its stamp
+	plain bool   // it is ASCII without a line end
 	join  []byte // memory for text
 }
 
-// look finds the stamp of a line and makes its text. It works once a line.
+// look learns all about a line. It works once a line.
 func (f *finder) look(line []byte) {
 	if f.seen {
 		return
 	}
-	f.seen, f.text = true, line
+	f.seen = true
+	f.cut(line)
+	f.plain = plain(f.text)
+}
+
+// cut finds the stamp of a line and makes its text.
+func (f *finder) cut(line []byte) {
+	f.text = line
 	f.at, f.found = f.find(line)
 	if !f.found || f.at.place == placeFree {
 		return

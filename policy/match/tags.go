@@ -82,8 +82,9 @@ func (t *translation) tag(i int) int {
 		t.problem(i, "%s: the tag is <%s> alone, there is nothing to close", t.src[i:end], name)
 	case isHost:
 		t.groups++
-		t.hosts = append(t.hosts, hostGroup{t.groups, kind})
-		t.write(i, kind.expr(i > 0 && wordBefore(t.src[:i])))
+		glued := i > 0 && wordBefore(t.src[:i])
+		t.hosts = append(t.hosts, hostGroup{t.groups, kind, glued})
+		t.write(i, kind.expr(glued))
 	case strings.HasPrefix(name, "F-") && selfClosing:
 		t.problem(i, `%s has no pattern of its own; write <%s>\S+</%s>`, t.src[i:end], name, name)
 	case strings.HasPrefix(name, "F-") && len(name) > 2 && !closing:
