@@ -47,6 +47,7 @@ type memory struct {
 	notice string // as last logged
 	// unsaved is what a failed commit left, by bucket and key.
 	unsaved map[string]state.Change
+	thrift  thrift
 }
 
 func newMemory(path string, store *state.Store, c *court, log *slog.Logger) *memory {
@@ -89,6 +90,9 @@ func (m *memory) Run(ctx context.Context) error {
 			return m.commit(last)
 		case <-rest:
 			wake, rest = m.wake, nil
+			if len(wake) == 0 {
+				m.thrift.rest()
+			}
 			continue
 		case done = <-m.demand:
 		case <-wake:
@@ -186,6 +190,7 @@ func (m *memory) commitTo(ctx context.Context) error {
 	if len(changes) == 0 {
 		return nil
 	}
+	m.thrift.worked(len(changes))
 	if err := m.store.Commit(changes); err != nil {
 		if m.unsaved == nil {
 			m.unsaved = make(map[string]state.Change, len(changes))
