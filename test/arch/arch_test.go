@@ -59,7 +59,7 @@ func TestOnlyHome(t *testing.T) {
 		"gopkg.in/yaml.v3":            {"banset/policy/config"},
 		"github.com/google/nftables":  {"banset/nft", "banset/nft/nfttest"},
 		"github.com/spf13/cobra":      {"banset/cmd/banset"},
-		"github.com/klauspost":        {"banset/cmd/internal/source/follow", "banset/cmd/banset"},
+		"github.com/klauspost":        {"banset/cmd/internal/source/follow", "banset/cmd/banset", "banset/test/bench"},
 		"github.com/ulikunitz":        {"banset/cmd/internal/source/follow", "banset/cmd/banset"},
 		"github.com/prometheus":       {"banset/cmd/internal/metrics"},
 		"net/http":                    {"banset/cmd/internal/metrics", "banset/cmd/internal/hook"},
