@@ -415,7 +415,7 @@ func (c *chain) catchUpOnce(ctx context.Context, g *file, raw []byte) (again boo
 			o.close() // a copy of one that is still to be read: compressed, or about to be truncated
 			continue
 		}
-		if slices.ContainsFunc(c.past, func(e end) bool { return indexOf(all, e.id) == len(all) && o.is(e.mark) }) {
+		if slices.ContainsFunc(c.past, func(e end) bool { return o.is(e.mark) && (e.id == o.s.id || !e.among(all)) }) {
 			c.seen[s.id] = s.mod
 			o.close() // a copy of what was read and is no longer there itself: compressed meanwhile
 			continue
@@ -482,6 +482,19 @@ func (o *opened) is(m mark) bool {
 		return m.holds(o.fd, o.size)
 	}
 	return o.fromStart(m.holdsStream)
+}
+
+// among reports whether the file that e is the end of is one of sibs itself.
+func (e end) among(sibs []sibling) bool {
+	i := indexOf(sibs, e.id)
+	if i == len(sibs) {
+		return false
+	}
+	o, _ := openAt(sibs[i], e.mark) // its inode may be another file's by now
+	if o != nil {
+		o.close()
+	}
+	return o != nil
 }
 
 // fromStart has look read o from its beginning, without moving its place.
