@@ -86,24 +86,22 @@ func (l *Ledger) release(slot uint32) {
 // Settle drops what waits for a host: the copy is known to hold what the book says.
 func (l *Ledger) Settle(c Copy, host netip.Prefix) {
 	slot := l.records.Find(hosts.KeyOf(host, 0))
-	if c == File && slot == 0 {
-		l.Mark(State, host)
-		return
-	}
 	if slot == 0 {
 		return
 	}
 	r := l.records.At(slot)
+	if c == File && (r.pending(File) || r.stands && !r.filed) {
+		l.mark(State, slot)
+	}
 	l.unmark(c, r)
 	if c == File {
-		l.toldFile(slot, r)
+		r.toldFile()
 	}
 	l.release(slot)
 }
 
 // toldFile takes note that the file was told of a host.
-func (l *Ledger) toldFile(slot uint32, r *record) {
-	l.mark(State, slot) // the state says which bans the file is known to hold
+func (r *record) toldFile() {
 	r.filed = r.stands
 	if !r.stands && !r.pending(File) {
 		r.at = 0 // the file has no line of that ban any more
@@ -200,7 +198,8 @@ func (l *Ledger) Done(c Copy, ok bool) {
 		case !ok:
 			l.mark(c, slot)
 		case c == File:
-			l.toldFile(slot, r)
+			l.mark(State, slot) // the state says which bans the file is known to hold
+			r.toldFile()
 		}
 		l.release(slot)
 	}

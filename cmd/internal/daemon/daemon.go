@@ -81,7 +81,7 @@ func open(cfg *config.Config, log *slog.Logger) (h *house, err error) {
 		}
 	}()
 	h.memory.heed()
-	bans, positions, err := load(store, j, log)
+	positions, err := load(store, j, log)
 	if err != nil {
 		return nil, err
 	}
@@ -90,8 +90,12 @@ func open(cfg *config.Config, log *slog.Logger) (h *house, err error) {
 		h.court.positions[positionKey(p)] = p
 	}
 	h.file = mirror.NewFile(cfg.Blocklist, h.court.do, log, h.parsing, h.court.copied)
-	if err := h.file.Load(j, bans, time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	var failed error
+	if err := h.file.Load(j, remembered(store, log, &failed), time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("reading the blocklist: %w", err)
+	}
+	if failed != nil {
+		return nil, failed
 	}
 	if h.keeper, err = nft.Open(KernelConfig(cfg)); err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net/netip"
 	"strconv"
@@ -247,8 +248,9 @@ func (c *court) changes(j *judge.Judge) []state.Change {
 	return changes
 }
 
-// load puts back what the state holds. What can't be read is told and left out: the logs and the file still have it.
-func load(store *state.Store, j *judge.Judge, log *slog.Logger) (bans []mirror.Remembered, positions []source.Position, err error) {
+// load puts back what the state holds, but for the bans. What can't be read is told and left out: the logs and the file
+// still have it.
+func load(store *state.Store, j *judge.Judge, log *slog.Logger) (positions []source.Position, err error) {
 	odd := 0
 	for part, bucket := range buckets {
 		err := store.Each(bucket, func(k, v []byte) error {
@@ -258,21 +260,10 @@ func load(store *state.Store, j *judge.Judge, log *slog.Logger) (bans []mirror.R
 			return nil
 		})
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	j.Loaded()
-	err = store.Each(state.Lines, func(k, v []byte) error {
-		if r, ok := decodeBan(k, v); ok {
-			bans = append(bans, r)
-		} else {
-			odd++
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, nil, err
-	}
 	err = store.Each(state.Positions, func(_, v []byte) error {
 		var p source.Position
 		if err := json.Unmarshal(v, &p); err != nil {
@@ -282,13 +273,37 @@ func load(store *state.Store, j *judge.Judge, log *slog.Logger) (bans []mirror.R
 		positions = append(positions, p)
 		return nil
 	})
+	tellOdd(odd, log)
+	return positions, err
+}
+
+func tellOdd(odd int, log *slog.Logger) {
 	if odd > 0 {
 		log.Warn(fmt.Sprintf("state: %d records can't be read and are left out", odd))
 	}
-	return bans, positions, err
 }
 
-// positionKey is the same for positions in the same file of the same log, see [source.Position.File].
+// remembered yields the bans that the state holds, one by one: together they would take as much again as the book. What
+// goes wrong is in failed.
+func remembered(store *state.Store, log *slog.Logger, failed *error) iter.Seq[mirror.Remembered] {
+	return func(yield func(mirror.Remembered) bool) {
+		odd := 0
+		enough := errors.New("enough")
+		err := store.Each(state.Lines, func(k, v []byte) error {
+			if r, ok := decodeBan(k, v); !ok {
+				odd++
+			} else if !yield(r) {
+				return enough
+			}
+			return nil
+		})
+		if err != nil && err != enough {
+			*failed = err
+		}
+		tellOdd(odd, log)
+	}
+}
+
 func positionKey(p source.Position) string {
 	if p.Ino == 0 {
 		return p.Path

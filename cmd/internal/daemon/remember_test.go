@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -84,7 +85,11 @@ func TestStateBreaksUnderUs(t *testing.T) {
 	}
 	defer store.Close()
 	j := judge.New(seed)
-	bans, positions, err := load(store, j, log)
+	positions, err := load(store, j, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bans := slices.Collect(remembered(store, log, &err))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"iter"
 	"net/netip"
 	"os"
 	"time"
@@ -194,9 +195,13 @@ type Remembered struct {
 // Load fills an empty book at a start, before anything runs: with what the state remembers, and then with what the
 // file says. A file that vanished loses nothing, a line that somebody took out while nobody looked is a pardon. A file
 // that can't be read now is reported, and read when it can be. The error is an [os.ErrNotExist], or nil.
-func (f *File) Load(j *judge.Judge, remembered []Remembered, now time.Time) error {
+//
+// remembered may be asked for a second time.
+func (f *File) Load(j *judge.Judge, remembered iter.Seq[Remembered], now time.Time) error {
 	book := j.Book()
-	for _, r := range remembered {
+	known := false
+	for r := range remembered {
+		known = true
 		switch {
 		case r.Gone:
 			book.Over(r.Ban.Host, r.Ban.At)
@@ -204,12 +209,16 @@ func (f *File) Load(j *judge.Judge, remembered []Remembered, now time.Time) erro
 		case r.Ban.Ended(now):
 			book.Over(r.Ban.Host, r.Ban.At)
 		default:
-			if _, _, ok := j.Take(r.Ban); ok && r.Filed {
+			if _, _, ok := j.Take(r.Ban); !ok {
+				continue
+			}
+			if r.Filed {
 				book.Settle(ledger.File, r.Ban.Host)
 			}
+			book.Settle(ledger.State, r.Ban.Host) // it is from there
 		}
 	}
-	f.existed = len(remembered) > 0
+	f.existed = known
 	text, id, err := readFile(f.path)
 	if err != nil {
 		owed(book)
@@ -223,12 +232,13 @@ func (f *File) Load(j *judge.Judge, remembered []Remembered, now time.Time) erro
 		return nil
 	}
 	f.existed = true
-	if from, torn := tornFrom(text, f.options(), len(remembered) > 0); torn {
+	if from, torn := tornFrom(text, f.options(), known); torn {
 		f.torn, text, id = text[from:], text[:from], identity{}
-		for _, r := range remembered {
+		for r := range remembered {
 			// Should the disk have lost what it had taken, the line is no will of a person either.
 			if bytes.HasPrefix(blocklist.AppendLine(nil, r.Ban), f.torn) {
 				book.Mark(ledger.File, r.Ban.Host)
+				book.Mark(ledger.State, r.Ban.Host)
 			}
 		}
 	}
@@ -245,6 +255,7 @@ func (f *File) Load(j *judge.Judge, remembered []Remembered, now time.Time) erro
 func owed(book *ledger.Ledger) {
 	for b := range book.All() {
 		book.Mark(ledger.File, b.Host)
+		book.Mark(ledger.State, b.Host) // after a crash its absence must not be taken for a person's will
 	}
 }
 

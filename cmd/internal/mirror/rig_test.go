@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -125,7 +126,7 @@ func (r *rig) begin(remembered []Remembered) {
 	r.keeper.SetWatchBuffer(watchBuffer)
 	options := func() blocklist.Options { return blocklist.Options{Location: time.Local, LegacyBan: policy.Forever} }
 	r.file = NewFile(r.path, r.do, log, options, func(error) {})
-	if err := r.file.Load(r.judge, remembered, time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := r.file.Load(r.judge, slices.Values(remembered), time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		r.t.Fatal(err)
 	}
 	r.kernel = NewKernel(r.keeper, r.do, log, 64, func(error) {})

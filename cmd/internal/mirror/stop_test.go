@@ -45,7 +45,7 @@ func newDesk(path string, remembered []Remembered) (*desk, error) {
 	}
 	options := func() blocklist.Options { return blocklist.Options{Location: time.Local, LegacyBan: policy.Forever} }
 	d.file = NewFile(path, do, slog.New(slog.NewTextHandler(d.log, nil)), options, func(err error) { d.acked = err })
-	if err := d.file.Load(d.judge, remembered, time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.file.Load(d.judge, slices.Values(remembered), time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	return d, nil
