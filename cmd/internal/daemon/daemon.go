@@ -289,6 +289,7 @@ func (d *daemon) announce() {
 	d.log.Info(fmt.Sprintf("ready: %s (waiting for a log: %d), %s in table inet %s; configuration: %s",
 		plural(len(d.logs.policies), "policy"), waiting, plural(bans, "ban"), d.keeper.Config().Table, d.options.Config))
 	d.notify(sdnotify.Ready)
+	d.memory.started()
 	if d.options.Ready != nil {
 		d.options.Ready()
 	}

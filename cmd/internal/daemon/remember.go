@@ -53,6 +53,7 @@ type memory struct {
 
 func newMemory(path string, store *state.Store, c *court, log *slog.Logger) *memory {
 	m := &memory{path: path, store: store, court: c, log: log, wake: make(chan struct{}, 1), demand: make(chan chan struct{}), ready: make(chan struct{})}
+	m.thrift.begin()
 	close(m.ready)
 	return m
 }
@@ -68,6 +69,12 @@ func (m *memory) Wake() {
 	}
 }
 
+// started says that the start is over, which takes more memory than what follows.
+func (m *memory) started() {
+	m.thrift.burst.Store(true)
+	m.Wake()
+}
+
 // save commits now and returns when that is done, whether it went well or not: what can't be written is logged, and
 // kept for later.
 func (m *memory) save(ctx context.Context) {
@@ -81,7 +88,8 @@ func (m *memory) save(ctx context.Context) {
 
 func (m *memory) Run(ctx context.Context) error {
 	trouble, pause := "", commitSoon
-	wake, rest := m.wake, (<-chan time.Time)(nil)
+	wake := m.wake
+	var rest, calm <-chan time.Time // nil: nothing to wait for
 	for {
 		var done chan struct{}
 		select {
@@ -91,9 +99,13 @@ func (m *memory) Run(ctx context.Context) error {
 			return m.commit(last)
 		case <-rest:
 			wake, rest = m.wake, nil
-			if len(wake) == 0 {
-				m.thrift.rest()
+			if m.thrift.burst.Load() {
+				calm = time.After(calmAfter)
 			}
+			continue
+		case <-calm:
+			calm = nil
+			m.thrift.calm()
 			continue
 		case done = <-m.demand:
 		case <-wake:
@@ -118,7 +130,7 @@ func (m *memory) Run(ctx context.Context) error {
 			trouble = ""
 			m.log.Info("state: writing works again")
 		}
-		wake, rest = nil, time.After(wait)
+		wake, rest, calm = nil, time.After(wait), nil
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"os"
 	"runtime/debug"
 	"runtime/metrics"
+	"sync/atomic"
+	"time"
 )
 
 // What the daemon keeps for long, the hosts' failures and the bans, are large blocks without pointers, which cost the
@@ -20,32 +22,36 @@ const (
 // be needed again for days.
 const muchWork = 1000
 
-// thrift keeps the process's memory near what it needs. The zero value is ready; one goroutine uses it.
+// calmAfter is how long nothing more must have been to do before memory is given back.
+const calmAfter = 2 * time.Second
+
+// thrift keeps the process's memory near what it needs. The memory task uses it.
 type thrift struct {
 	percent int
-	burst   bool
+	burst   atomic.Bool
 }
+
+// begin is for a start: its peak is what decides how much the daemon ever takes from the system.
+func (t *thrift) begin() { t.set(fewPercent) }
 
 // worked takes note of a commit of so many changes.
 func (t *thrift) worked(changes int) {
-	t.burst = t.burst || changes >= muchWork
+	if changes >= muchWork {
+		t.burst.Store(true)
+	}
 	t.adjust()
 }
 
-// rest is called when nothing more was to be done for a while. Behind a burst it gives back to the system what is free;
-// Go itself would take minutes.
-func (t *thrift) rest() {
-	if t.burst {
-		t.burst = false
-		debug.FreeOSMemory()
-	}
+// calm is called when nothing more was to be done for a while. It gives back to the system what is free; Go itself would
+// take minutes.
+func (t *thrift) calm() {
+	t.burst.Store(false)
+	debug.FreeOSMemory()
+	t.adjust()
 }
 
-// adjust sets how much the heap may grow until the next collection, unless whoever started us said it.
+// adjust sets how much the heap may grow until the next collection.
 func (t *thrift) adjust() {
-	if os.Getenv("GOGC") != "" {
-		return
-	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(live)
 	percent := mostPercent
@@ -54,7 +60,14 @@ func (t *thrift) adjust() {
 	}
 	// Setting it stops the world for a moment: not for a little.
 	if d := percent - t.percent; d > t.percent/4 || -d > t.percent/4 {
-		t.percent = percent
+		t.set(percent)
+	}
+}
+
+// set does so, unless whoever started us said it.
+func (t *thrift) set(percent int) {
+	t.percent = percent
+	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)
 	}
 }
