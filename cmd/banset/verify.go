@@ -114,29 +114,28 @@ func (a *app) compare(ctx context.Context, c *config.Config, keeper *nft.Keeper)
 		return verifyReport{}, err
 	}
 	r := verifyReport{Source: "daemon", Differs: []drift{}}
-	var bans []policy.Ban
-	answer, err := control.Call(ctx, c.Socket, control.Request{Op: control.OpList})
+	allow := b.judge.Allow()
+	bans := mirror.NewBook(c.IPv6Prefix, allow)
+	answer, err := control.CallEach(ctx, c.Socket, control.Request{Op: control.OpList}, func(x control.Ban) {
+		ban := policy.Ban{Host: x.Host, At: x.At.Unix(), Until: policy.Never, Policy: x.Policy, Failures: x.Failures}
+		if !x.Until.IsZero() {
+			ban.Until = x.Until.Unix()
+		}
+		bans.Take(ban)
+	})
 	switch {
 	case errors.Is(err, control.ErrNoDaemon):
 		r.Source = "blocklist"
-		bans = b.judge.Book().Sorted()
+		bans = b.judge.Book()
 	case err != nil:
 		return r, err
 	case answer.Error != "":
 		return r, &refusal{answer.Error, answer.Denied}
-	default:
-		for _, x := range answer.Bans {
-			ban := policy.Ban{Host: x.Host, At: x.At.Unix(), Until: policy.Never, Policy: x.Policy, Failures: x.Failures}
-			if !x.Until.IsZero() {
-				ban.Until = x.Until.Unix()
-			}
-			bans = append(bans, ban)
-		}
 	}
-	r.Bans = len(bans)
-	p := a.startProgress(int64(len(bans)), func(n uint64) string { return plural(int(n), "ban") })
+	r.Bans = bans.Len()
+	p := a.startProgress(int64(r.Bans), func(n uint64) string { return plural(int(n), "ban") })
 	defer p.stop()
-	err = mirror.Verify(ctx, keeper, bans, b.file, b.judge.Allow(), a.now(), func(done, _ int) { p.done.Store(int64(done)) }, func(d mirror.Drift) {
+	err = mirror.Verify(ctx, keeper, bans, b.file, allow, a.now(), func(done, _ int) { p.done.Store(int64(done)) }, func(d mirror.Drift) {
 		host := ""
 		if d.Host.IsValid() {
 			host = showHost(d.Host)

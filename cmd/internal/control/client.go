@@ -31,6 +31,15 @@ const dialPause = 20 * time.Millisecond
 // Call are ErrNoDaemon; fs.ErrPermission, for a user who may not even ask; the ctx's, when it ends first (a ctx
 // without a deadline gets a minute); ErrNoAnswer. They say what to do.
 func Call(ctx context.Context, path string, req Request) (Answer, error) {
+	return call(ctx, path, req, readAnswer)
+}
+
+// CallEach is Call that hands the answer's bans to each as they come, and keeps none.
+func CallEach(ctx context.Context, path string, req Request, each func(Ban)) (Answer, error) {
+	return call(ctx, path, req, func(r io.Reader) (Answer, error) { return readAnswerEach(r, each) })
+}
+
+func call(ctx context.Context, path string, req Request, read func(io.Reader) (Answer, error)) (Answer, error) {
 	path, err := socketPath(path)
 	if err != nil {
 		return Answer{}, err
@@ -58,7 +67,7 @@ func Call(ctx context.Context, path string, req Request) (Answer, error) {
 
 	// A daemon that refuses answers at once and reads nothing: its answer counts, not that we could not write.
 	_, writeErr := conn.Write(line)
-	a, err := readAnswer(conn)
+	a, err := read(conn)
 	switch {
 	case err == nil:
 		return a, nil

@@ -107,15 +107,22 @@ func writeAnswer(w io.Writer, a Answer) error {
 	return bw.Flush() // a bufio.Writer keeps its first error
 }
 
-// readAnswer reads what writeAnswer wrote, the bans one by one as well. Fields that this program does not know are left
-// out: the daemon may be newer.
+// readAnswer reads what writeAnswer wrote.
 func readAnswer(r io.Reader) (Answer, error) {
+	var bans []Ban
+	a, err := readAnswerEach(r, func(b Ban) { bans = append(bans, b) })
+	a.Bans = bans
+	return a, err
+}
+
+// readAnswerEach is readAnswer that hands the bans to each, one by one. Fields that this program does not know are left
+// out: the daemon may be newer.
+func readAnswerEach(r io.Reader, each func(Ban)) (Answer, error) {
 	dec := json.NewDecoder(bufio.NewReaderSize(r, 64<<10))
 	if err := expect(dec, '{'); err != nil {
 		return Answer{}, err
 	}
 	rest := map[string]json.RawMessage{}
-	var bans []Ban
 	for dec.More() {
 		key, err := dec.Token()
 		if err != nil {
@@ -137,7 +144,7 @@ func readAnswer(r io.Reader) (Answer, error) {
 			if err := dec.Decode(&b); err != nil {
 				return Answer{}, err
 			}
-			bans = append(bans, b)
+			each(b)
 		}
 		if err := expect(dec, ']'); err != nil {
 			return Answer{}, err
@@ -154,7 +161,6 @@ func readAnswer(r io.Reader) (Answer, error) {
 	if err := json.Unmarshal(text, &a); err != nil {
 		return Answer{}, err
 	}
-	a.Bans = bans
 	return a, nil
 }
 

@@ -201,12 +201,12 @@ func (r *rig) settled() {
 
 func (r *rig) verify() {
 	r.t.Helper()
-	var bans []policy.Ban
 	r.mu.Lock()
-	for b := range r.judge.Book().All() {
-		bans = append(bans, b)
-	}
 	allow := r.judge.Allow()
+	bans := NewBook(64, allow)
+	for b := range r.judge.Book().All() {
+		bans.Take(b)
+	}
 	r.mu.Unlock()
 	file := blocklist.Parse([]byte(r.text()), blocklist.Options{Location: time.Local, LegacyBan: policy.Forever})
 	err := Verify(context.Background(), r.keeper, bans, file, allow, time.Now(), nil, func(d Drift) {

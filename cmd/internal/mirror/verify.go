@@ -23,13 +23,20 @@ type Drift struct {
 // namedDrifts bounds how many elements that only the kernel has are read back to be named.
 const namedDrifts = 10_000
 
+// NewBook is an empty book for Verify, of bans that somebody else judged.
+func NewBook(ipv6Prefix int, allow judge.Allow) *ledger.Ledger {
+	return ledger.New(0, func(p netip.Prefix) bool {
+		_, ok := hostSet(p, ipv6Prefix)
+		return ok && (p.Addr().Is4() || !allow.Overlaps(p))
+	})
+}
+
 // Verify compares the book of bans with the file's text and with the kernel, element by element and without a dump,
 // and the rules with what they ought to be. allow are the prefixes that must be in none of them. progress is called
 // now and then with how many of how many bans were looked at; nil: nobody. Everything that differs is yielded; an
 // error says that it could not be found out.
-func Verify(ctx context.Context, keeper *nft.Keeper, bans []policy.Ban, file *blocklist.File, allow judge.Allow,
+func Verify(ctx context.Context, keeper *nft.Keeper, book *ledger.Ledger, file *blocklist.File, allow judge.Allow,
 	now time.Time, progress func(done, of int), yield func(Drift)) error {
-	ipv6Prefix := keeper.Config().IPv6Prefix
 	report, err := keeper.Check(ctx)
 	if err != nil {
 		return err
@@ -37,110 +44,147 @@ func Verify(ctx context.Context, keeper *nft.Keeper, bans []policy.Ban, file *bl
 	for _, text := range report.Changes {
 		yield(Drift{Text: "kernel: " + text})
 	}
-	book := ledger.New(0, func(p netip.Prefix) bool {
-		_, ok := hostSet(p, ipv6Prefix)
-		return ok && (p.Addr().Is4() || !allow.Overlaps(p))
-	})
-	for _, b := range bans {
-		book.Take(b)
-	}
-	v := verifier{keeper, now, yield, map[nft.Set]int{}}
-	done := 0
-	for b := range book.All() {
-		if done++; progress != nil && done%1000 == 0 {
-			progress(done, book.Len())
-		}
-		if b.Left(now) < resolution {
-			continue // it may end while we look
-		}
-		if x, ok := allow.Covers(b.Host); ok {
-			yield(Drift{b.Host, fmt.Sprintf("banned, but ignoreip has %s", Host(x))})
-		}
-		if file != nil {
-			switch e, ok := file.Lookup(b.Host); {
-			case !ok:
-				yield(Drift{b.Host, "banned " + Until(b) + ", but not in the blocklist"})
-			case e.Ban.Until != b.Until:
-				yield(Drift{b.Host, fmt.Sprintf("banned %s, but %s in the blocklist", Until(b), Until(e.Ban))})
-			}
-		}
-		if set, ok := hostSet(b.Host, ipv6Prefix); ok && book.IsHost(b.Host) {
-			if err := v.element(ctx, set, b.Host.Addr(), b.Host.Addr(), b); errors.Is(err, nft.ErrMissing) {
-				return nil // told by the check of table and sets
-			} else if err != nil {
-				return err
-			}
-		}
-	}
+	v := verifier{keeper: keeper, book: book, file: file, allow: allow, now: now, yield: yield, progress: progress,
+		found: map[nft.Set]int{}}
 	var nets []policy.Ban
 	for b := range book.Nets() {
 		nets = append(nets, b)
 	}
-	for _, r := range ledger.Ranges(nets, allow) {
-		set := nft.Net4
-		if r.First.Is6() {
-			set = nft.Net6
-		}
-		if r.Ban.Left(now) < resolution {
-			continue
-		}
-		if err := v.element(ctx, set, r.First, r.Last, r.Ban); errors.Is(err, nft.ErrMissing) {
-			return nil
-		} else if err != nil {
-			return err
+	err = v.elements(ctx, ledger.Ranges(nets, allow))
+	if file != nil && (err == nil || errors.Is(err, nft.ErrMissing)) {
+		v.lines()
+	}
+	if err == nil {
+		err = v.strangers(ctx)
+	}
+	if errors.Is(err, nft.ErrMissing) {
+		return nil // told by the check of table and sets
+	}
+	return err
+}
+
+// verifier compares with the kernel and the file.
+type verifier struct {
+	keeper   *nft.Keeper
+	book     *ledger.Ledger
+	file     *blocklist.File
+	allow    judge.Allow
+	now      time.Time
+	yield    func(Drift)
+	progress func(done, of int)
+	found    map[nft.Set]int // elements that are there as they ought to be
+}
+
+// expected is an element that the kernel ought to hold.
+type expected struct {
+	first, last netip.Addr
+	ban         policy.Ban
+}
+
+// elements compares every ban with the file, and with the kernel as one of its hosts or as part of the ranges.
+func (v *verifier) elements(ctx context.Context, ranges []ledger.Range) error {
+	ipv6Prefix := v.keeper.Config().IPv6Prefix
+	var asked []expected // and not answered yet, in order
+	done := 0
+	tell := func(n int) {
+		if done += n; v.progress != nil && (n > 1 || done%1000 == 0) {
+			v.progress(done, v.book.Len())
 		}
 	}
-	if file != nil {
-		for e := range file.Entries() {
-			if _, ok := book.Get(e.Ban.Host); ok || e.Ban.Left(now) < resolution {
+	return v.keeper.GetEach(ctx, func(ask func(nft.Element) bool) {
+		for b := range v.book.All() {
+			if b.Left(v.now) < resolution {
+				tell(1)
+				continue // it may end while we look
+			}
+			v.line(b)
+			set, ok := hostSet(b.Host, ipv6Prefix)
+			if !ok || !v.book.IsHost(b.Host) {
+				tell(1)
 				continue
 			}
-			if _, ok := allow.Covers(e.Ban.Host); ok {
-				continue // such a line stays, and is not applied
+			addr := b.Host.Addr()
+			asked = append(asked, expected{addr, addr, b})
+			if !ask(nft.Element{Set: set, First: addr}) {
+				return
 			}
-			yield(Drift{e.Ban.Host, fmt.Sprintf("line %d of the blocklist bans it %s, but it is not banned", e.Line, Until(e.Ban))})
 		}
-	}
-	if err := v.strangers(ctx, book); !errors.Is(err, nft.ErrMissing) {
-		return err
-	}
-	return nil
+		for _, r := range ranges {
+			set := nft.Net4
+			if r.First.Is6() {
+				set = nft.Net6
+			}
+			if r.Ban.Left(v.now) < resolution {
+				continue
+			}
+			asked = append(asked, expected{r.First, r.Last, r.Ban})
+			if !ask(nft.Element{Set: set, First: r.First}) {
+				return
+			}
+		}
+	}, func(wanted, e nft.Element, found bool) error {
+		x := asked[0]
+		if asked = asked[1:]; len(asked) == 0 {
+			asked = nil
+		}
+		if !wanted.Set.Ranges() {
+			tell(1)
+		}
+		v.element(x, wanted.Set, e, found)
+		return nil
+	})
 }
 
-// verifier compares with the kernel.
-type verifier struct {
-	keeper *nft.Keeper
-	now    time.Time
-	yield  func(Drift)
-	found  map[nft.Set]int // elements that are there as they ought to be
+// line compares a ban with its line in the file.
+func (v *verifier) line(b policy.Ban) {
+	if x, ok := v.allow.Covers(b.Host); ok {
+		v.yield(Drift{b.Host, fmt.Sprintf("banned, but ignoreip has %s", Host(x))})
+	}
+	if v.file == nil {
+		return
+	}
+	switch e, ok := v.file.Lookup(b.Host); {
+	case !ok:
+		v.yield(Drift{b.Host, "banned " + Until(b) + ", but not in the blocklist"})
+	case e.Ban.Until != b.Until:
+		v.yield(Drift{b.Host, fmt.Sprintf("banned %s, but %s in the blocklist", Until(b), Until(e.Ban))})
+	}
 }
 
-// element looks one up.
-func (v *verifier) element(ctx context.Context, set nft.Set, first, last netip.Addr, b policy.Ban) error {
-	e, found, err := v.keeper.Get(ctx, set, first)
-	if err != nil {
-		return err
-	}
-	what := set.String() + " " + first.String()
-	if first != last {
-		what += "-" + last.String()
+// element compares what ought to be in the kernel with what is.
+func (v *verifier) element(x expected, set nft.Set, e nft.Element, found bool) {
+	what := set.String() + " " + x.first.String()
+	if x.first != x.last {
+		what += "-" + x.last.String()
 	}
 	switch {
 	case !found:
-		v.yield(Drift{b.Host, fmt.Sprintf("banned %s, but %s is not in the kernel", Until(b), what)})
-		return nil
-	case e.First != first || e.Last != last:
-		v.yield(Drift{b.Host, fmt.Sprintf("the kernel has %s %s-%s instead of %s", set, e.First, e.Last, what)})
-		return nil
-	case !sameEnd(e, b, time.Now()):
-		v.yield(Drift{b.Host, fmt.Sprintf("banned %s, but in the kernel %s", Until(b), describe(e))})
+		v.yield(Drift{x.ban.Host, fmt.Sprintf("banned %s, but %s is not in the kernel", Until(x.ban), what)})
+		return
+	case e.Last != x.last:
+		v.yield(Drift{x.ban.Host, fmt.Sprintf("the kernel has %s %s-%s instead of %s", set, e.First, e.Last, what)})
+		return
+	case !sameEnd(e, x.ban, time.Now()):
+		v.yield(Drift{x.ban.Host, fmt.Sprintf("banned %s, but in the kernel %s", Until(x.ban), describe(e))})
 	}
 	v.found[set]++
-	return nil
+}
+
+// lines finds what only the file has.
+func (v *verifier) lines() {
+	for e := range v.file.Entries() {
+		if _, ok := v.book.Get(e.Ban.Host); ok || e.Ban.Left(v.now) < resolution {
+			continue
+		}
+		if _, ok := v.allow.Covers(e.Ban.Host); ok {
+			continue // such a line stays, and is not applied
+		}
+		v.yield(Drift{e.Ban.Host, fmt.Sprintf("line %d of the blocklist bans it %s, but it is not banned", e.Line, Until(e.Ban))})
+	}
 }
 
 // strangers finds what only the kernel has. The counts tell whether there is anything; only then is a set read.
-func (v *verifier) strangers(ctx context.Context, book *ledger.Ledger) error {
+func (v *verifier) strangers(ctx context.Context) error {
 	for _, set := range nft.Sets {
 		n, err := v.keeper.Count(ctx, set)
 		if err != nil {
@@ -161,7 +205,7 @@ func (v *verifier) strangers(ctx context.Context, book *ledger.Ledger) error {
 				if set == nft.Ban6 {
 					p, _ = p.Addr().Prefix(v.keeper.Config().IPv6Prefix)
 				}
-				if len(book.Covering(p)) == 0 {
+				if len(v.book.Covering(p)) == 0 {
 					v.yield(Drift{p, "in the kernel (" + describe(e) + "), but not banned"})
 				}
 			}
