@@ -99,6 +99,7 @@ type Status struct {
 	Policies   []PolicyStatus  `json:"policies"`
 	Logs       []LogStatus     `json:"logs"`
 	Blocklist  BlocklistStatus `json:"blocklist"`
+	Hooks      []HookStatus    `json:"hooks,omitempty"`
 }
 
 // A PolicyStatus is one policy's part of a Status.
@@ -125,6 +126,16 @@ type BlocklistStatus struct {
 	Path     string   `json:"path"`
 	Lines    int      `json:"lines"` // that are bans
 	Problems []string `json:"problems,omitempty"`
+}
+
+// A HookStatus is what became of the events for one hook since it began.
+type HookStatus struct {
+	Name     string `json:"name"`
+	OK       uint64 `json:"ok"`
+	Failed   uint64 `json:"failed"`
+	TimedOut uint64 `json:"timed_out"`
+	Dropped  uint64 `json:"dropped"`
+	Waiting  int    `json:"waiting"` // now
 }
 
 // An Answer is what the daemon says. Error is empty when it did what was asked.

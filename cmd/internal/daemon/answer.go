@@ -278,7 +278,7 @@ func (d *daemon) overview(ctx context.Context) (*control.Status, error) {
 			s.Logs[i].Skew = j.Skew(s.Logs[i].Name)
 			if skew := s.Logs[i].Skew; skew != 0 {
 				s.Problems = append(s.Problems, fmt.Sprintf("%s: time stamps are off by %s; lines count at their arrival (set the policy's timezone?)",
-					s.Logs[i].Name, skew))
+					s.Logs[i].Name, policy.FormatDuration(skew.Abs().Round(time.Minute))))
 			}
 		}
 		for name, n := range map[string]int{"kernel": book.Pending(ledger.Kernel), "blocklist": book.Pending(ledger.File)} {
@@ -298,7 +298,7 @@ func (d *daemon) overview(ctx context.Context) (*control.Status, error) {
 	s.Blocklist.Path = cfg.Blocklist
 	s.Blocklist.Lines, s.Blocklist.Problems = d.file.Status()
 	s.Problems = append(s.Problems, s.Blocklist.Problems...)
-	d.outsideProblems(s)
+	d.outsideStatus(s)
 	if packets, _, err := keeper.Dropped(ctx); err == nil {
 		s.Dropped = packets
 	}

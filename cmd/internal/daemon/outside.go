@@ -114,12 +114,10 @@ func (d *daemon) snapshot(ctx context.Context) (metrics.Snapshot, error) {
 	}
 	d.reloading.Lock()
 	s.ReloadBad = d.outside.refused
-	if h := d.outside.hooks; h != nil {
-		for _, x := range h.Stats() {
-			s.Hooks = append(s.Hooks, metrics.Hook(x))
-		}
-	}
 	d.reloading.Unlock()
+	for _, x := range status.Hooks {
+		s.Hooks = append(s.Hooks, metrics.Hook(x))
+	}
 	err = d.court.do(ctx, func(j *judge.Judge) {
 		book := j.Book()
 		_, s.LostHosts = j.Hosts()
@@ -137,8 +135,8 @@ func (d *daemon) snapshot(ctx context.Context) (metrics.Snapshot, error) {
 	return s, err
 }
 
-// outsideProblems adds what is wrong outside, for status.
-func (d *daemon) outsideProblems(s *control.Status) {
+// outsideStatus adds what status says of metrics and hooks.
+func (d *daemon) outsideStatus(s *control.Status) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
 	if d.outside.refused {
@@ -149,6 +147,9 @@ func (d *daemon) outsideProblems(s *control.Status) {
 	}
 	if h := d.outside.hooks; h != nil {
 		s.Problems = append(s.Problems, h.Problems(time.Now())...)
+		for _, x := range h.Stats() {
+			s.Hooks = append(s.Hooks, control.HookStatus(x))
+		}
 	}
 }
 
