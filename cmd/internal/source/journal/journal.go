@@ -61,6 +61,7 @@ type Journal struct {
 	match []string
 	opts  Options
 	log   *slog.Logger
+	roots []string      // where journal files are
 	retry time.Duration // the first pause after a failure of journalctl; it doubles up to 64 times that
 
 	place    place // where reading goes on; this and the next are Run's
@@ -86,7 +87,10 @@ func New(match []string, opts Options) *Journal {
 	if opts.Look <= 0 {
 		opts.Look = 30 * time.Second
 	}
-	j := &Journal{name: Name(match), match: slices.Clone(match), opts: opts, log: opts.Logger, retry: time.Second}
+	j := &Journal{name: Name(match), match: slices.Clone(match), opts: opts, log: opts.Logger, roots: roots, retry: time.Second}
+	if opts.Directory != "" {
+		j.roots = []string{opts.Directory}
+	}
 	if j.log == nil {
 		j.log = slog.New(slog.DiscardHandler)
 	}
@@ -122,7 +126,7 @@ func (j *Journal) set(s source.State, trouble string) {
 
 // Run implements [source.Source].
 func (j *Journal) Run(ctx context.Context, h source.Handler) error {
-	j.watch = newWatcher(j.opts.Directory)
+	j.watch = newWatcher(j.roots)
 	defer j.watch.close()
 	err := j.run(ctx, h)
 	if cause := ctx.Err(); cause != nil && (err == nil || errors.Is(err, cause)) {

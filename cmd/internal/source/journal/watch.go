@@ -33,12 +33,9 @@ type watcher struct {
 const watchEvents = unix.IN_CREATE | unix.IN_DELETE | unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_MOVE_SELF |
 	unix.IN_DELETE_SELF | unix.IN_ONLYDIR
 
-// newWatcher watches dir, or where this machine's journal is. Without inotify it finds out by looking.
-func newWatcher(dir string) *watcher {
+// newWatcher watches these directories. Without inotify it finds out by looking.
+func newWatcher(roots []string) *watcher {
 	w := &watcher{roots: roots, moved: make(chan struct{}, 1)}
-	if dir != "" {
-		w.roots = []string{dir}
-	}
 	if fd, err := unix.InotifyInit1(unix.IN_CLOEXEC | unix.IN_NONBLOCK); err == nil {
 		w.fd, w.in = fd, os.NewFile(uintptr(fd), "inotify")
 		go w.run()

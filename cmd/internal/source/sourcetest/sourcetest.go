@@ -354,9 +354,7 @@ func resumeAll(t *testing.T, l Log, batches []batch, all []string, anyOrder bool
 		line := numbered(1_000_000+i, 1)[0]
 		l.Write(line + "\n")
 		all = append(all, line)
-		r.await(fmt.Sprintf("rest after batch %d", i), func(lines []string) bool {
-			return len(lines) >= len(all)-len(done)
-		})
+		r.awaitAll(account{before: done, all: all})
 		r.stop()
 		if anyOrder {
 			same(t, append(r.lines(), done...), all, true)
