@@ -118,8 +118,9 @@ func (l *Ledger) Enter(b policy.Ban) (policy.Ban, Outcome) {
 		return b, l.Take(b)
 	}
 	stands := l.ban(slot)
-	// A ban that never ends and was found again in the kernel after a crash has no beginning, until its line is read.
-	if again := stands; again.At > b.At {
+	// A ban that was found again in the kernel after a crash has a beginning only as good as its timeout tells, and none if
+	// it never ends, until the line that earned it is read again.
+	if again := stands; again.At > b.At || again.At < b.At && b.Until != policy.Never {
 		if again.At = b.At; again == b {
 			l.Take(b)
 			return b, Unchanged

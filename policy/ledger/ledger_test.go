@@ -33,6 +33,18 @@ func TestLaterEndWins(t *testing.T) {
 	if stands, got := l.Enter(same); got != Unchanged || stands != same {
 		t.Errorf("the same ban, begun earlier: %v %+v, want its beginning", got, stands)
 	}
+	same.At++
+	if stands, got := l.Enter(same); got != Unchanged || stands != same {
+		t.Errorf("the same ban, begun later: %v %+v, want its beginning", got, stands)
+	}
+	forever := policy.Ban{Host: netip.MustParsePrefix("192.0.2.99/32"), At: 100, Until: policy.Never, Policy: "a"}
+	l.Take(forever)
+	again := forever
+	again.At++
+	if stands, _ := l.Enter(again); stands != forever {
+		t.Errorf("forever, earned again: %+v, want the first to stand", stands)
+	}
+	l.Remove(forever.Host)
 	later := b
 	later.Until, later.Policy = 300, "b"
 	if stands, got := l.Enter(later); got != Moved || stands != later {
@@ -136,7 +148,7 @@ func TestModel(t *testing.T) {
 			switch rng.IntN(6) {
 			case 0, 1:
 				b := policy.Ban{Host: p, At: now, Until: now + int64(rng.IntN(50)), Policy: "p"}
-				if old, ok := book[p]; !ok || b.Until > old.Until {
+				if old, ok := book[p]; !ok || b.Until > old.Until || b.Until == old.Until && b.Policy == old.Policy {
 					book[p] = b
 				}
 				l.Enter(b)
