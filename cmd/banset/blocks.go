@@ -3,18 +3,19 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"compress/gzip"
 	"fmt"
 	"io"
 
+	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
 
 	"banset/cmd/internal/source"
 )
 
-// blockSize is how much of a log is read and scanned at once: large enough that the scan, not the calls, costs.
-const blockSize = 1 << 20
+// blockSize is how much of a log is read and scanned at once: large enough that the scan, not the calls, costs, and small
+// enough to stay in a processor's own memory.
+const blockSize = 512 << 10
 
 // blockSums are what readBlocks read.
 type blockSums struct {
@@ -23,23 +24,24 @@ type blockSums struct {
 }
 
 // readBlocks reads r to its end and hands it over in blocks of whole lines, as a source does: each line ends with "\n",
-// never "\r\n", is at most source.MaxLine long without its end, and the last one counts even without its end. A block
+// or "\r\n", is at most source.MaxLine long without its end, and the last one counts even without its end. A block
 // is valid until yield returns.
 func readBlocks(r io.Reader, yield func([]byte) error) (sums blockSums, err error) {
 	buf := make([]byte, 0, blockSize+1) // and a byte for the last line's end
 	skipping := false                   // the rest of a line whose head was handed over
 	for {
 		n, err := r.Read(buf[len(buf):blockSize])
-		if err != nil && err != io.EOF {
-			return sums, err
-		}
 		last := err == io.EOF
+		failed := err != nil && !last
 		sums.bytes += uint64(n)
 		buf = buf[:len(buf)+n]
 		if skipping {
 			end := bytes.IndexByte(buf, '\n') + 1
 			if end == 0 {
-				if last {
+				switch {
+				case failed:
+					return sums, err
+				case last:
 					return sums, nil
 				}
 				buf = buf[:0]
@@ -65,14 +67,17 @@ func readBlocks(r io.Reader, yield func([]byte) error) (sums blockSums, err erro
 				return sums, err
 			}
 		}
-		if last {
+		switch {
+		case failed:
+			return sums, err
+		case last:
 			return sums, nil
 		}
 		buf = buf[:copy(buf[:blockSize], rest)]
 	}
 }
 
-// trim brings the lines of a block into a source's form, in place: no "\r" before the end, none too long.
+// trim cuts the lines of a block that are too long, in place.
 func trim(block []byte, cut *uint64) []byte {
 	if !needsTrim(block) {
 		return block
@@ -91,9 +96,6 @@ func trim(block []byte, cut *uint64) []byte {
 
 // needsTrim finds out without looking at every line: a line that is too long has no '\n' in any window of its length.
 func needsTrim(block []byte) bool {
-	if bytes.IndexByte(block, '\r') >= 0 {
-		return true
-	}
 	for len(block) > source.MaxLine+1 {
 		end := bytes.LastIndexByte(block[:source.MaxLine+1], '\n')
 		if end < 0 {
@@ -121,19 +123,31 @@ func unpacked(r io.Reader) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}
-		return z, nil
+		return whole{z}, nil
 	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
 			return nil, fmt.Errorf("zstd: %w", err)
 		}
-		return z.IOReadCloser(), nil
+		return whole{z.IOReadCloser()}, nil
 	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
 		z, err := xz.ReaderConfig{DictCap: 1 << 26}.NewReader(in)
 		if err != nil {
 			return nil, fmt.Errorf("xz: %w", err)
 		}
-		return io.NopCloser(z), nil
+		return whole{io.NopCloser(z)}, nil
 	}
 	return io.NopCloser(in), nil
+}
+
+// A whole reads as much as it is asked for, where a decompressor would give what it has at hand.
+type whole struct{ io.ReadCloser }
+
+func (w whole) Read(p []byte) (n int, err error) {
+	for n < len(p) && err == nil {
+		var m int
+		m, err = w.ReadCloser.Read(p[n:])
+		n += m
+	}
+	return n, err
 }

@@ -41,7 +41,7 @@ func checkBlocks(t *testing.T, text string, piece int) {
 			t.Fatalf("a block of %d bytes does not end with a line", len(block))
 		}
 		for l := range bytes.Lines(block) {
-			got = append(got, string(l[:len(l)-1]))
+			got = append(got, strings.TrimSuffix(string(l[:len(l)-1]), "\r"))
 		}
 		return nil
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"net/netip"
@@ -24,7 +25,8 @@ type tally struct {
 	// Bans are all that would have been made, in order of time. One that later failures prolonged is one ban.
 	Bans []trialBan `json:"bans"`
 
-	standing map[netip.Prefix]int // the latest of Bans for each host
+	bans     []policy.Ban         // what Bans will be
+	standing map[netip.Prefix]int // the latest of bans for each host
 }
 
 type fileTally struct {
@@ -41,7 +43,7 @@ type policyTally struct {
 	Hosts   int    `json:"hosts"`             // different ones
 	Allowed uint64 `json:"allowed,omitempty"` // hits of hosts on the allowlist, counted in Hits
 	Bans    int    `json:"bans"`              // new ones: a ban that is prolonged is no new one
-	hosts   map[netip.Prefix]struct{}
+	hosts   hostSet
 }
 
 type trialBan struct {
@@ -52,9 +54,8 @@ type trialBan struct {
 func (s *tally) init(t *trial) {
 	s.Policies = make([]policyTally, len(t.policies))
 	for i, p := range t.policies {
-		s.Policies[i] = policyTally{Name: p.Name, hosts: make(map[netip.Prefix]struct{})}
+		s.Policies[i] = policyTally{Name: p.Name, hosts: newHostSet()}
 	}
-	s.Bans = []trialBan{}
 	s.standing = make(map[netip.Prefix]int)
 }
 
@@ -62,16 +63,16 @@ func (s *tally) init(t *trial) {
 func (s *tally) count(job int, v judge.Verdict) {
 	p := &s.Policies[job]
 	p.Hits++
-	p.hosts[v.Host] = struct{}{}
+	p.hosts.add(v.Host)
 	switch v.Kind {
 	case judge.Allowed:
 		p.Allowed++
 	case judge.Banned:
 		p.Bans++
-		s.standing[v.Host] = len(s.Bans)
-		s.Bans = append(s.Bans, trialBan{Ban: banned(v.Ban)})
+		s.standing[v.Host] = len(s.bans)
+		s.bans = append(s.bans, v.Ban)
 	case judge.Moved:
-		s.Bans[s.standing[v.Host]].Ban = banned(v.Ban)
+		s.bans[s.standing[v.Host]] = v.Ban
 	}
 }
 
@@ -79,13 +80,13 @@ func (s *tally) count(job int, v judge.Verdict) {
 func (s *tally) end(now time.Time, took time.Duration) {
 	s.Seconds = took.Seconds()
 	for i := range s.Policies {
-		s.Policies[i].Hosts = len(s.Policies[i].hosts)
+		s.Policies[i].Hosts = s.Policies[i].hosts.len()
 	}
 	s.standing = nil // it would point to the wrong ones from here on
-	slices.SortStableFunc(s.Bans, func(a, b trialBan) int { return a.At.Compare(b.At) })
-	for i := range s.Bans {
-		b := &s.Bans[i]
-		b.Ended = !b.Until.IsZero() && !b.Until.After(now)
+	slices.SortStableFunc(s.bans, func(a, b policy.Ban) int { return cmp.Compare(a.At, b.At) })
+	s.Bans = make([]trialBan, len(s.bans))
+	for i, b := range s.bans {
+		s.Bans[i] = trialBan{Ban: banned(b), Ended: b.Ended(now)}
 	}
 }
 
@@ -153,5 +154,28 @@ func banned(b policy.Ban) control.Ban {
 	return c
 }
 
-// byTime orders hits, for the judge to see them as they happened.
-func byTime(a, b summaryHit) int { return cmp.Compare(a.at, b.at) }
+// A hostSet counts different hosts in little memory.
+type hostSet struct {
+	v4   map[uint32]struct{}
+	v6   map[uint64]struct{} // /64
+	more map[netip.Prefix]struct{}
+}
+
+func newHostSet() hostSet {
+	return hostSet{make(map[uint32]struct{}), make(map[uint64]struct{}), make(map[netip.Prefix]struct{})}
+}
+
+func (h *hostSet) add(p netip.Prefix) {
+	switch {
+	case p.Addr().Is4() && p.Bits() == 32:
+		a := p.Addr().As4()
+		h.v4[binary.BigEndian.Uint32(a[:])] = struct{}{}
+	case p.Addr().Is6() && p.Bits() == 64:
+		a := p.Addr().As16()
+		h.v6[binary.BigEndian.Uint64(a[:])] = struct{}{}
+	default:
+		h.more[p] = struct{}{}
+	}
+}
+
+func (h *hostSet) len() int { return len(h.v4) + len(h.v6) + len(h.more) }

@@ -9,85 +9,81 @@ import (
 	"math"
 	"net/netip"
 	"os"
-	"runtime"
 	"slices"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"banset/policy/match"
 )
-
-// A summaryHit is one hit, kept until all files are read: hits of several logs are judged in order of time.
-type summaryHit struct {
-	host netip.Prefix
-	at   int64 // seconds since the epoch; noStamp without one
-	job  uint16
-}
-
-const noStamp = math.MaxInt64 // after all that have one: such lines count as read now
 
 // testSummary reads whole logs, several at a time, and prints the sums and the bans that a run would have made.
 func (a *app) testSummary(ctx context.Context, t *trial, names []string) error {
 	now := a.now()
 	began := now
-	files := make([]fileTally, len(names))
-	hits := make([][]summaryHit, len(names))
-	cuts := make([]uint64, len(names))
 	show := a.startProgress(sizes(names), size)
-	var g errgroup.Group
-	g.SetLimit(runtime.GOMAXPROCS(0))
-	for i, name := range names {
-		g.Go(func() error {
-			files[i].Name = name
-			var err error
-			if hits[i], cuts[i], err = scanLog(ctx, t, &files[i], show, now); err != nil {
-				files[i].Error = bare(err).Error()
-			}
-			return nil
-		})
-	}
-	g.Wait()
-	show.stop()
-	sum := tally{Files: files}
-	sum.init(t)
-	total := 0
-	for i := range files {
-		sum.Lines += files[i].Lines
-		sum.Bytes += files[i].Bytes
-		sum.Cut += cuts[i]
-		total += len(hits[i])
-	}
-	all := make([]summaryHit, 0, total)
-	for i := range hits {
-		all = append(all, hits[i]...)
-		hits[i] = nil
-	}
-	slices.SortStableFunc(all, byTime)
-	for _, h := range all {
-		var stamp time.Time
-		if h.at != noStamp {
-			stamp = time.Unix(h.at, 0)
+	m := newMerge(names, func(f *mergeFile) { f.scan(ctx, t, show, now) })
+	if len(names) > 1 {
+		for _, f := range m.waiting {
+			f.last = firstStamp(t, f.tally.Name, now)
 		}
-		sum.count(int(h.job), t.hit(int(h.job), h.host, stamp, now))
+	}
+	var sum tally
+	sum.init(t)
+	late := lateHits{counts: make(map[lateKey]int)}
+	for h, ok := m.next(); ok; h, ok = m.next() {
+		if h.at == noStamp {
+			late.add(h)
+			continue
+		}
+		sum.count(int(h.job), t.hit(int(h.job), h.host, time.Unix(h.at, 0), now))
+	}
+	for _, k := range late.order {
+		for range late.counts[k] {
+			sum.count(int(k.job), t.hit(int(k.job), k.host, time.Time{}, now))
+		}
+	}
+	show.stop()
+	for _, f := range m.files {
+		sum.Files = append(sum.Files, f.tally)
+		sum.Lines += f.tally.Lines
+		sum.Bytes += f.tally.Bytes
+		sum.Cut += f.cut
 	}
 	sum.end(now, a.now().Sub(began))
 	if err := a.printSummary(&sum, now); err != nil {
 		return err
 	}
-	for _, f := range files {
+	for _, f := range sum.Files {
 		if f.Error != "" {
 			a.complain("%s: %s", f.Name, f.Error)
 		}
 	}
 	switch {
-	case slices.ContainsFunc(files, func(f fileTally) bool { return f.Error != "" }):
+	case slices.ContainsFunc(sum.Files, func(f fileTally) bool { return f.Error != "" }):
 		return errors.New("the sums lack what could not be read")
 	case sum.hits() == 0:
 		return errFinding
 	}
 	return nil
+}
+
+// lateHits are hits without a stamp. They count as if they had been read now, after all others, and so only how many
+// there are of each host needs to be kept.
+type lateHits struct {
+	counts map[lateKey]int
+	order  []lateKey // as they came
+}
+
+type lateKey struct {
+	job  uint16
+	host netip.Prefix
+}
+
+func (l *lateHits) add(h summaryHit) {
+	k := lateKey{h.job, h.host}
+	if l.counts[k]++; l.counts[k] == 1 {
+		l.order = append(l.order, k)
+	}
 }
 
 func (a *app) printSummary(sum *tally, now time.Time) error {
@@ -106,33 +102,62 @@ func (a *app) printSummary(sum *tally, now time.Time) error {
 	return errors.Join(sum.writeTo(a.stdout), a.say(""), sum.writeBans(a.stdout, now))
 }
 
-// scanLog finds the hits of one file. What was found before an error is returned with it.
-func scanLog(ctx context.Context, t *trial, file *fileTally, show *progress, now time.Time) ([]summaryHit, uint64, error) {
-	f, err := os.Open(file.Name)
-	if err != nil {
-		return nil, 0, err
+// scan finds the hits of the file and sends them. Those before an error count.
+func (f *mergeFile) scan(ctx context.Context, t *trial, show *progress, now time.Time) {
+	if err := f.read(ctx, t, show, now); err != nil {
+		f.tally.Error = bare(err).Error()
 	}
-	defer f.Close()
-	plain, err := unpacked(&countingReader{f, &show.done})
+}
+
+func (f *mergeFile) read(ctx context.Context, t *trial, show *progress, now time.Time) error {
+	in, err := os.Open(f.tally.Name)
 	if err != nil {
-		return nil, 0, err
+		return err
+	}
+	defer in.Close()
+	plain, err := unpacked(&countingReader{in, &show.done})
+	if err != nil {
+		return err
 	}
 	defer plain.Close()
-	scanner := match.NewScanner(t.jobs)
-	var hits []summaryHit
+	jobs := slices.Clone(t.jobs)
+	for i := range jobs {
+		jobs[i].NoFields = true
+	}
+	scanner := match.NewScanner(jobs)
 	sums, err := readBlocks(plain, func(block []byte) error {
-		file.Lines += countLines(block)
+		f.tally.Lines += countLines(block)
 		scanner.Scan(block, now, func(m match.Match) {
 			h := summaryHit{m.Host, noStamp, uint16(m.Job)}
 			if !m.Stamp.IsZero() {
 				h.at = m.Stamp.Unix()
 			}
-			hits = append(hits, h)
+			f.tally.Hits++
+			f.add(ctx, h)
 		})
 		return ctx.Err()
 	})
-	file.Bytes, file.Hits = sums.bytes, uint64(len(hits))
-	return hits, sums.cut, err
+	f.flush(ctx)
+	f.tally.Bytes, f.cut = sums.bytes, sums.cut
+	return err
+}
+
+// firstStamp is the first time that a log tells, in seconds since the epoch; the least number there is if none of its
+// first lines does.
+func firstStamp(t *trial, name string, now time.Time) int64 {
+	in, err := os.Open(name)
+	if err != nil {
+		return math.MinInt64
+	}
+	defer in.Close()
+	plain, err := unpacked(in)
+	if err != nil {
+		return math.MinInt64
+	}
+	defer plain.Close()
+	head := make([]byte, 16<<10)
+	n, _ := io.ReadFull(plain, head)
+	return match.FirstStamp(t.jobs, head[:n], now)
 }
 
 // bare is an error without the file's name, which is told already.

@@ -14,9 +14,9 @@ type pattern struct {
 	src    string
 	hosts  []hostGroup
 	fields []fieldGroup
-	lits   []literal // one of them is in each line that matches; none: not known
 
-	// Both are made when they are wanted: of a configuration's patterns most are never tried.
+	// All are made when they are wanted: of a configuration's patterns most are never tried.
+	lits    func() []literal // one of them is in each line that matches; none: not known
 	re      func() *regexp.Regexp
 	program func() *program // nil: regexp alone can do it
 }
@@ -89,7 +89,7 @@ func compilePattern(src string, ignore bool) (pattern, []*PatternError) {
 		return pattern{}, []*PatternError{{Offset: -1, Msg: "the pattern matches the empty line, and so every line: " +
 			"some part of it must not be optional"}}
 	}
-	p.lits = required(tree)
+	p.lits = sync.OnceValue(func() []literal { return required(tree) })
 	expr := t.out.String()
 	p.re = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) }) // what can be parsed can be compiled
 	p.program = sync.OnceValue(func() *program { return newProgram(tree, p.hosts, p.fields) })
@@ -230,7 +230,7 @@ func (f *Filter) Literals() [][]string {
 
 func (p *pattern) literals() []string {
 	var out []string
-	for _, l := range p.lits {
+	for _, l := range p.lits() {
 		out = append(out, l.text)
 	}
 	return out

@@ -48,12 +48,7 @@ const (
 // scanner's memory of the log's time stamps on as Scan would.
 func (s *Scanner) Explain(line []byte, now time.Time) []Explanation {
 	s.begin()
-	for i := range s.needles {
-		s.next[i] = len(line)
-		if at := s.needles[i].index(line); at >= 0 {
-			s.next[i] = at
-		}
-	}
+	s.sieve.all(line)
 	// The finder's memory moves on only for lines that Scan would have looked at.
 	before := make([]finder, len(s.finders))
 	copy(before, s.finders)
@@ -66,13 +61,13 @@ func (s *Scanner) Explain(line []byte, now time.Time) []Explanation {
 		for i, p := range u.filter.fail {
 			e.Patterns[i] = PatternTrace{Pattern: p.src, Literals: p.literals(), Outcome: NotTried}
 			for n, l := range u.lits[i] {
-				if s.next[l] < len(line) {
-					e.Patterns[i].Found = p.lits[n].text
+				if s.sieve.next[l] < len(line) {
+					e.Patterns[i].Found = p.lits()[n].text
 					break
 				}
 			}
 		}
-		u.hit = s.judge(u, line, len(line), e)
+		u.hit = s.judge(u, line, 0, e)
 		f := &s.finders[u.finder]
 		looked[u.finder] = looked[u.finder] || f.seen
 	}

@@ -73,7 +73,11 @@ const (
 // parseHost reads the text of a host tag at text[from:to] strictly. The neighbours are looked at too: an address that
 // goes on to either side is none. A refusal of "" means that p is good.
 func (k hostKind) parseHost(text []byte, from, to int) (p netip.Prefix, why refusal) {
-	p, why = k.parse(string(text[from:to]))
+	if quad, ok := readQuad(text[from:to]); ok {
+		p, why = k.prefix(quad, 32)
+	} else {
+		p, why = k.parse(string(text[from:to]))
+	}
 	if why == notAddress || why == notPrefix {
 		return p, why
 	}
@@ -108,7 +112,41 @@ func (k hostKind) parse(s string) (netip.Prefix, refusal) {
 	if mapped {
 		a, bits = a.Unmap(), bits-96
 	}
-	p := netip.PrefixFrom(a, bits).Masked()
+	return k.prefix(a, bits)
+}
+
+// readQuad reads an IPv4 address that is all of b, by netip's rules.
+func readQuad(b []byte) (netip.Addr, bool) {
+	if len(b) > len("255.255.255.255") {
+		return netip.Addr{}, false
+	}
+	var quad [4]byte
+	n, digits, value := 0, 0, 0
+	for _, c := range b {
+		switch {
+		case isDigit(c) && !(digits > 0 && value == 0): // a zero leads nothing
+			value = value*10 + int(c-'0')
+			if digits++; value > 255 {
+				return netip.Addr{}, false
+			}
+		case c == '.' && digits > 0 && n < 3:
+			quad[n] = byte(value)
+			n++
+			digits, value = 0, 0
+		default:
+			return netip.Addr{}, false
+		}
+	}
+	quad[3] = byte(value)
+	return netip.AddrFrom4(quad), n == 3 && digits > 0
+}
+
+// prefix is an address or prefix, if a host can have it.
+func (k hostKind) prefix(a netip.Addr, bits int) (netip.Prefix, refusal) {
+	p := netip.PrefixFrom(a, bits)
+	if bits < a.BitLen() {
+		p = p.Masked()
+	}
 	switch a = p.Addr(); {
 	case a.IsUnspecified():
 		return netip.Prefix{}, unspecified

@@ -70,7 +70,7 @@ func naive(jobs []Job, block []byte) []Match {
 			f.look(line)
 			judged := false
 			for i, p := range unit.filter.fail {
-				candidate[unit.finder] = candidate[unit.finder] || len(p.lits) == 0 || hasAny(line, p.lits)
+				candidate[unit.finder] = candidate[unit.finder] || len(p.lits()) == 0 || hasAny(line, p.lits())
 				if judged {
 					continue
 				}

@@ -43,6 +43,8 @@ type Job struct {
 	Filter *Filter
 	Date   *DatePattern   // nil: found automatically
 	Zone   *time.Location // of stamps that carry none; nil: time.Local
+
+	NoFields bool // Match.Fields is not wanted
 }
 
 // MaxField is the most text of a [policy.Field] in bytes; what is longer is cut at a rune's end.

@@ -2,6 +2,7 @@ package match
 
 import (
 	"bytes"
+	"math"
 	"net/netip"
 	"time"
 	"unicode/utf8"
@@ -17,17 +18,16 @@ type Scanner struct {
 	unitOf  []int // the unit of each job
 	finders []finder
 
-	needles []needle
-	next    []int // where each needle is next in the block; before the current line: not looked for yet
-	every   bool  // some pattern has no literal: each line is a candidate
-	walker  walker
+	sieve  sieve
+	every  bool // some pattern has no literal: each line is a candidate
+	walker walker
 }
 
 // A unit is a filter with a way to find stamps: jobs that share both share the work.
 type unit struct {
 	filter *Filter
 	finder int
-	lits   [][]int // for each failregex, indices of Scanner.needles
+	lits   [][]int // for each failregex, indices of sieve.needles
 
 	// The line at hand.
 	done   bool
@@ -71,7 +71,7 @@ func NewScanner(jobs []Job) *Scanner {
 		}
 		s.unitOf = append(s.unitOf, u)
 	}
-	s.next = make([]int, len(s.needles))
+	s.sieve.next = make([]int, len(s.sieve.needles))
 	return s
 }
 
@@ -79,13 +79,13 @@ func NewScanner(jobs []Job) *Scanner {
 func (s *Scanner) intern(f *Filter, known map[literal]int) [][]int {
 	out := make([][]int, len(f.fail))
 	for i, p := range f.fail {
-		s.every = s.every || len(p.lits) == 0
-		for _, l := range p.lits {
+		s.every = s.every || len(p.lits()) == 0
+		for _, l := range p.lits() {
 			n, ok := known[l]
 			if !ok {
-				n = len(s.needles)
+				n = len(s.sieve.needles)
 				known[l] = n
-				s.needles = append(s.needles, newNeedle(l))
+				s.sieve.needles = append(s.sieve.needles, newNeedle(l))
 			}
 			out[i] = append(out[i], n)
 		}
@@ -93,31 +93,18 @@ func (s *Scanner) intern(f *Filter, known map[literal]int) [][]int {
 	return out
 }
 
-// Scan looks for failures in lines (whole lines, each ended by '\n') and calls yield for each: by line, and for one
+// Scan looks for failures in lines (whole lines, each ended by '\n', before which '\r' counts for nothing) and calls yield for each: by line, and for one
 // line by job. For one job the first failregex that matches counts. now resolves stamps without a year. Scan allocates
 // nothing for lines that miss.
 func (s *Scanner) Scan(lines []byte, now time.Time, yield func(Match)) {
-	for i := range s.next {
-		s.next[i] = -1
-	}
+	s.sieve.begin(lines)
 	for pos := 0; pos < len(lines); {
-		first := len(lines)
-		for i, n := range s.next {
-			if n < pos {
-				n = len(lines)
-				if at := s.needles[i].index(lines[pos:]); at >= 0 {
-					n = pos + at
-				}
-				s.next[i] = n
-			}
-			first = min(first, n)
-		}
-		from := pos
+		from, first := pos, s.sieve.first(lines, pos)
 		if !s.every {
 			if first == len(lines) {
 				return
 			}
-			from = pos + bytes.LastIndexByte(lines[pos:first], '\n') + 1
+			from = lineAt(lines, pos, first)
 			// A literal that spans a line break is in no line; the patterns will say so.
 		} else {
 			first = pos
@@ -126,18 +113,22 @@ func (s *Scanner) Scan(lines []byte, now time.Time, yield func(Match)) {
 		if n := bytes.IndexByte(lines[first:], '\n'); n >= 0 {
 			to, end = first+n, first+n+1
 		}
-		s.line(lines[from:to], to, now, yield)
+		s.sieve.line(lines, to)
+		for to > from && lines[to-1] == '\r' {
+			to--
+		}
+		s.line(lines[from:to], from, now, yield)
 		pos = end
 	}
 }
 
-// line judges one line, which ends at end in its block.
-func (s *Scanner) line(line []byte, end int, now time.Time, yield func(Match)) {
+// line judges one line, which begins at from in its block.
+func (s *Scanner) line(line []byte, from int, now time.Time, yield func(Match)) {
 	s.begin()
 	for j := range s.jobs {
 		u := &s.units[s.unitOf[j]]
 		if !u.done {
-			u.hit = s.judge(u, line, end, nil)
+			u.hit = s.judge(u, line, from, nil)
 			u.done = true
 		}
 		if !u.hit.ok || u.hit.ignored >= 0 {
@@ -165,15 +156,23 @@ func (s *Scanner) match(job int, u *unit, line []byte, now time.Time) Match {
 	}
 	return Match{
 		Job: job, Pattern: u.hit.pattern, Host: u.hit.host, Stamp: f.time(now), Line: line,
-		Fields: u.filter.fail[u.hit.pattern].named(f.text, u.hit.found),
+		Fields: u.fields(f.text, s.jobs[job].NoFields),
 	}
 }
 
+// fields are the named groups of the hit, unless nobody wants them.
+func (u *unit) fields(text []byte, unwanted bool) []policy.Field {
+	if unwanted {
+		return nil
+	}
+	return u.filter.fail[u.hit.pattern].named(text, u.hit.found)
+}
+
 // judge runs a filter on a line. tr is nil but in Explain, where it is told of each step.
-func (s *Scanner) judge(u *unit, line []byte, end int, tr *Explanation) hit {
+func (s *Scanner) judge(u *unit, line []byte, from int, tr *Explanation) hit {
 	f := &s.finders[u.finder]
 	for i := range u.filter.fail {
-		if !s.present(u.lits[i], end) {
+		if !s.sieve.has(u.lits[i], from, from+len(line)) {
 			tr.missing(i)
 			continue
 		}
@@ -196,16 +195,6 @@ func (s *Scanner) judge(u *unit, line []byte, end int, tr *Explanation) hit {
 		return h
 	}
 	return hit{}
-}
-
-// present reports whether one of the literals is in the line that ends at end. None at all means "not known".
-func (s *Scanner) present(lits []int, end int) bool {
-	for _, l := range lits {
-		if s.next[l] < end {
-			return true
-		}
-	}
-	return len(lits) == 0
 }
 
 // A found is where a pattern matched in a text. groups are regexp's pairs, those of hosts and fields at least; where a
@@ -310,6 +299,21 @@ func cutField(b []byte) string {
 		b = b[:n]
 	}
 	return string(b)
+}
+
+// FirstStamp is the time of the first line of a log that has one, as the first of jobs reads it, in seconds since the
+// epoch; the least number there is if there is none.
+func FirstStamp(jobs []Job, lines []byte, now time.Time) int64 {
+	if len(jobs) > 0 {
+		f := finder{date: jobs[0].Date, zone: jobs[0].Zone}
+		for line := range bytes.Lines(lines) {
+			f.seen = false
+			if f.look(line); f.found {
+				return f.time(now).Unix()
+			}
+		}
+	}
+	return math.MinInt64
 }
 
 // Layout says how the log's time stamps look to a job, "iso at the start of the line" for example, or "" while that is

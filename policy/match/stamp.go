@@ -73,6 +73,7 @@ type finder struct {
 	layout    layout // pinned; at the start only the last one seen
 	misses    int    // candidate lines in a row that had no stamp at the pinned start
 	unstamped uint64 // hits without a stamp
+	minute    minute
 
 	// The line at hand.
 	seen  bool
@@ -113,7 +114,7 @@ func (f *finder) time(now time.Time) time.Time {
 	if !f.found {
 		return time.Time{}
 	}
-	return f.at.civil.time(f.zone, now)
+	return f.minute.time(&f.at.civil, f.zone, now)
 }
 
 func (f *finder) find(line []byte) (stamp, bool) {

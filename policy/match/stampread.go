@@ -48,6 +48,32 @@ func (c *civil) time(zone *time.Location, now time.Time) time.Time {
 	return time.Time{}
 }
 
+// A minute is the time of the last stamp's minute: most stamps of a log are of the same minute as the one before.
+type minute struct {
+	civil civil // without seconds
+	now   time.Time
+	at    time.Time // zero: not known
+}
+
+// time is what c.time says.
+func (m *minute) time(c *civil, zone *time.Location, now time.Time) time.Time {
+	if c.unix || c.sec > 59 {
+		return c.time(zone, now)
+	}
+	key := *c
+	key.sec, key.nsec = 0, 0
+	if m.at.IsZero() || key != m.civil || now != m.now {
+		*m = minute{civil: key, now: now, at: key.time(zone, now)}
+		last := key
+		last.sec = 59
+		if last.time(zone, now).Sub(m.at) != 59*time.Second { // the clock was changed within it, or it is where years part
+			m.at = time.Time{}
+			return c.time(zone, now)
+		}
+	}
+	return m.at.Add(time.Duration(c.sec)*time.Second + time.Duration(c.nsec))
+}
+
 func (c *civil) in(year int, zone *time.Location) time.Time {
 	return time.Date(year, time.Month(c.month), c.day, c.hour, c.minute, c.sec, c.nsec, zone)
 }

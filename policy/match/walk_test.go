@@ -115,7 +115,7 @@ func TestWalkHosts(t *testing.T) {
 	}
 	r := rand.New(rand.NewPCG(1, 4))
 	var ended [unsure + 1]int
-	for range 4000 {
+	for range 1500 {
 		text := ""
 		for range 1 + r.IntN(12) {
 			text += parts[r.IntN(len(parts))]
