@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync/atomic"
@@ -46,6 +47,7 @@ func (t *thrift) worked(changes int) {
 // take minutes.
 func (t *thrift) calm() {
 	t.burst.Store(false)
+	runtime.GC() // what lies in a sync.Pool goes with the second collection, and FreeOSMemory is one
 	debug.FreeOSMemory()
 	t.adjust()
 }
