@@ -2,8 +2,10 @@ package mirror
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -294,6 +296,64 @@ func TestPermissionLost(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// TestReadOnlyFile: a file that we may read but not write to, as root puts it where the daemon is another user, is
+// replaced. Its mode stays.
+func TestReadOnlyFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "blocklist")
+	old, fresh := seedBan("192.0.2.1/32"), seedBan("192.0.2.12/32")
+	if err := os.WriteFile(path, linesFor(old), 0o440); err != nil {
+		t.Fatal(err)
+	}
+	withoutRights(t, func() {
+		d, err := newDesk(path, remember([]policy.Ban{old}))
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		d.judge.Take(fresh)
+		if err := d.finish(); err != nil || d.acked != nil {
+			t.Errorf("%v, acknowledged: %v", err, d.acked)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil || !bytes.Equal(text, linesFor(old, fresh)) {
+			t.Errorf("the file is %q, %v", text, err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode() != 0o440 {
+			t.Errorf("the file's mode: %v %v, want 0440", info, err)
+		}
+	})
+}
+
+// TestTroublePause: while the file can't be written, the judgement's wake-ups do not make a loop that spins.
+func TestTroublePause(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	j := judge.New(judge.Settings{})
+	var f *File
+	began, looks := time.Now(), 0
+	do := func(_ context.Context, work func(*judge.Judge)) error {
+		work(j)
+		f.Wake() // as the court does while work waits
+		return nil
+	}
+	f = NewFile(filepath.Join(file, "blocklist"), do, slog.New(slog.DiscardHandler), func() blocklist.Options { return blocklist.Options{} },
+		func(err error) {
+			if looks++; looks == 4 {
+				cancel()
+			}
+		})
+	if err := f.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	// 100, 200 and 400 ms lie between four looks: never less, however loaded the machine is.
+	if took := time.Since(began); took < 700*time.Millisecond {
+		t.Errorf("4 looks at a file that can't be had took %v", took)
 	}
 }
 

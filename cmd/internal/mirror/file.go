@@ -27,6 +27,8 @@ const (
 	// meanwhile leaves the file together. Appends do not wait.
 	rewritePace = 20
 	mostPace    = 5 * time.Second
+	// troubledLook bounds the pause after a look or a write that failed.
+	troubledLook = time.Second
 	// pacedLook is how long bans are gathered for an append while a rewrite waits for its time.
 	pacedLook = 25 * time.Millisecond
 	// maxRaces is how often work is begun anew at once because somebody else wrote to the file at the same moment.
@@ -152,6 +154,8 @@ func (f *File) Run(ctx context.Context) error {
 				trouble[text] = true
 				f.log.Error(fmt.Sprintf("blocklist: %s; %s", text, goesOn))
 			}
+			// What could not be written makes the judgement wake us after each look, for nothing.
+			sleep(ctx, min(backoff, troubledLook))
 		default:
 			if len(trouble) > 0 {
 				f.log.Info("blocklist: writing works again")
@@ -401,6 +405,13 @@ func (f *File) append(ctx context.Context) error {
 	f.noteReaders()
 	id := f.id
 	f.watch.ourWrite(func() { id, err = appendFile(f.path, text, id) })
+	if errors.Is(err, os.ErrPermission) {
+		// Somebody put a file here that is not ours to write to. The directory may be: a new file takes its place.
+		if err := f.do(ctx, func(j *judge.Judge) { j.Book().Done(ledger.File, false) }); err != nil {
+			return err
+		}
+		return f.rewrite(ctx)
+	}
 	if err == nil {
 		f.recent.wrote(time.Now(), added)
 	}
