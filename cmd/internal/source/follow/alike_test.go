@@ -1,10 +1,14 @@
 package follow
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/klauspost/compress/gzip"
 	"golang.org/x/sys/unix"
 
 	"banset/cmd/internal/source"
@@ -73,4 +77,44 @@ func TestInodeOfAnother(t *testing.T) {
 	write(t, b, "b two\n")
 	r = follow(t, Options{From: held}, b)
 	r.want("b two\n")
+}
+
+// TestCompressedUnseen: generations that were read by a life before are compressed while this one runs, and one more is
+// missed meanwhile: that one alone is read.
+func TestCompressedUnseen(t *testing.T) {
+	dir := t.TempDir()
+	log := filepath.Join(dir, "a.log")
+	write(t, log+".2", "one\n")
+	write(t, log+".1", "two\n")
+	write(t, log, "three\n")
+	r := follow(t, Options{Since: time.Unix(1, 0)}, log)
+	r.want("one\ntwo\nthree\n")
+	r.stop()
+	r = follow(t, Options{From: r.held}, log)
+	write(t, log, "four\n")
+	r.want("four\n")
+	for i := 2; i > 0; i-- {
+		from, to := fmt.Sprintf("%s.%d", log, i), fmt.Sprintf("%s.%d.gz", log, i+2)
+		pack(t, from, to)
+	}
+	write(t, log+".1", "five\n")
+	must(t, os.Rename(log, log+".2"))
+	next := filepath.Join(dir, "next")
+	write(t, next, "six\n")
+	must(t, os.Rename(next, log))
+	r.want("five\nsix\n")
+}
+
+// pack compresses a file as gzip does: the result has its time, and it goes.
+func pack(t *testing.T, from, to string) {
+	t.Helper()
+	st, err := os.Stat(from)
+	must(t, err)
+	text, err := os.ReadFile(from)
+	must(t, err)
+	f, err := os.Create(to)
+	must(t, err)
+	w := gzip.NewWriter(f)
+	_, err = w.Write(text)
+	must(t, errors.Join(err, w.Close(), f.Close(), os.Chtimes(to, st.ModTime(), st.ModTime()), os.Remove(from)))
 }

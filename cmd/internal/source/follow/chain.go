@@ -2,6 +2,7 @@ package follow
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -103,7 +104,7 @@ func (c *chain) status() source.Status {
 // run reads the chain until ctx ends.
 func (c *chain) run(ctx context.Context, h source.Handler) error {
 	c.h = h
-	timer := time.NewTimer(time.Hour)
+	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		next, err := c.step(ctx)
@@ -113,7 +114,11 @@ func (c *chain) run(ctx context.Context, h source.Handler) error {
 		if err != nil {
 			return err
 		}
-		timer.Reset(next)
+		if next < never {
+			timer.Reset(next)
+		} else {
+			timer.Stop()
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -123,9 +128,12 @@ func (c *chain) run(ctx context.Context, h source.Handler) error {
 	}
 }
 
+// never is when to come again to a log that is only to be read when it is rung for.
+const never = time.Duration(math.MaxInt64)
+
 // step reads all that there is and returns when to come again without being rung for.
 func (c *chain) step(ctx context.Context) (time.Duration, error) {
-	next := time.Hour
+	next := never
 	c.take()
 	if !c.begun.Load() {
 		ok, err := c.begin(ctx)

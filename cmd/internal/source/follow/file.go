@@ -43,6 +43,8 @@ type file struct {
 	names   []string        // those, and those it had when it was last followed by them; replaced, never changed
 	leaving []string        // names that it loses once it is read to its end
 	over    bool            // read to its end and closed; known only so that its names do not bring it back
+
+	unwatched bool // no notification can be relied on
 }
 
 // fdPath names what f has open, renamed or unlinked as it may be.

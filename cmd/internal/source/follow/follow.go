@@ -41,8 +41,10 @@ type Options struct {
 	// Grace is how long a rotated or deleted file must have been quiet before it is given up; until then lines of a
 	// program that still has it open are read. 0: two minutes.
 	Grace time.Duration
-	// Poll is how often to look without a notification from the kernel, because some file systems give none. 0: every
-	// five seconds; network file systems are looked at every second at least.
+	// Poll is how often to look for what no notification from the kernel tells of, while there is any: a log that can't
+	// be read, a directory that can't be watched. 0: every five seconds. File systems that give no notifications at all,
+	// those of a network, are looked at every second at least; where everything is watched, a look every ten minutes
+	// remains, or every Poll if that is longer.
 	Poll time.Duration
 }
 
@@ -61,7 +63,6 @@ type Follower struct {
 
 	mu      sync.Mutex
 	from    []source.Position // not taken by a chain yet
-	slow    bool              // a file is where notifications can't be relied on
 	files   map[fileID]*file
 	byPath  map[string]*file // what a configured path leads to now
 	chains  map[string]*chain

@@ -83,6 +83,7 @@ func (e readError) Unwrap() error { return e.error }
 
 func (c *chain) fail(err error) {
 	if c.failed.Swap(&err) == nil {
+		c.f.ringNames() // from now on the overseer has to look more often
 		c.f.log.Warn("log can't be read, trying again", "log", c.path(), "error", err)
 	}
 }

@@ -389,17 +389,16 @@ func (c *chain) catchUpOnce(ctx context.Context, g *file, raw []byte) (again boo
 	c.f.mu.Lock()
 	c.take()
 	c.f.mu.Unlock()
-	all := sibs
-	sibs = sibs[:c.ordinal(sibs, g, raw)]
+	older := sibs[:c.ordinal(sibs, g, raw)]
 	// What was missed is newer than everything we know.
-	for i, s := range slices.Backward(sibs) {
-		if c.seen[s.id] == s.mod || c.read(s.id) {
-			sibs = sibs[i+1:]
+	for i, s := range slices.Backward(older) {
+		if c.knows(s) || c.read(s.id) || c.candidate(s) && c.wasRead(s, sibs) {
+			older = older[i+1:]
 			break
 		}
 	}
-	for _, s := range sibs {
-		if !s.known || s.size == 0 || s.mod < c.mod-slack || c.taken(s.id) {
+	for _, s := range older {
+		if !c.candidate(s) {
 			continue
 		}
 		o, moved := openSibling(s)
@@ -415,11 +414,6 @@ func (c *chain) catchUpOnce(ctx context.Context, g *file, raw []byte) (again boo
 			o.close() // a copy of one that is still to be read: compressed, or about to be truncated
 			continue
 		}
-		if slices.ContainsFunc(c.past, func(e end) bool { return o.is(e.mark) && (e.id == o.s.id || !e.among(all)) }) {
-			c.seen[s.id] = s.mod
-			o.close() // a copy of what was read and is no longer there itself: compressed meanwhile
-			continue
-		}
 		if h := c.adopt(o); h != nil {
 			c.f.log.Info("log rotated more than once", "log", c.path(), "file", s.path)
 			if err := c.readOld(ctx, h); err != nil {
@@ -428,6 +422,34 @@ func (c *chain) catchUpOnce(ctx context.Context, g *file, raw []byte) (again boo
 		}
 	}
 	return false, nil
+}
+
+// candidate reports whether s may be a generation that nobody has read yet.
+func (c *chain) candidate(s sibling) bool {
+	return s.known && s.size > 0 && s.mod >= c.mod-slack && !c.taken(s.id)
+}
+
+// knows reports whether s was read, or was there before us. What compresses a file gives the result its time, to the
+// nanosecond.
+func (c *chain) knows(s sibling) bool {
+	if mod, ok := c.seen[s.id]; ok && mod == s.mod {
+		return true
+	}
+	return s.packed != "" && slices.Contains(slices.Collect(maps.Values(c.seen)), s.mod)
+}
+
+// wasRead reports whether s, one of all, is a copy of what was read and is no longer there itself: compressed meanwhile.
+func (c *chain) wasRead(s sibling, all []sibling) bool {
+	o, _ := openSibling(s)
+	if o == nil {
+		return false
+	}
+	defer o.close()
+	if !slices.ContainsFunc(c.past, func(e end) bool { return o.is(e.mark) && (e.id == s.id || !e.among(all)) }) {
+		return false
+	}
+	c.seen[s.id] = s.mod
+	return true
 }
 
 // ordinal is how many of sibs are older than g, of which raw, if given, is the beginning. g may have been renamed, or even
@@ -440,7 +462,7 @@ func (c *chain) ordinal(sibs []sibling, g *file, raw []byte) int {
 		return len(sibs)
 	}
 	for i, s := range sibs {
-		if s.size == 0 || c.seen[s.id] == s.mod || s.mod < c.mod-slack || c.taken(s.id) {
+		if c.knows(s) || !c.candidate(s) {
 			continue
 		}
 		if o, _ := openSibling(s); o != nil {

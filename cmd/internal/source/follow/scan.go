@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"banset/cmd/internal/quietfs"
 	"banset/cmd/internal/source"
 )
 
@@ -24,7 +25,8 @@ func (f *Follower) oversee(ctx context.Context, g *errgroup.Group, h source.Hand
 	}
 	f.scan(start, true)
 	close(f.looked)
-	timer := time.NewTimer(f.pause())
+	due := time.Now().Add(f.pause())
+	timer := time.NewTimer(time.Until(due))
 	defer timer.Stop()
 	for {
 		select {
@@ -43,10 +45,19 @@ func (f *Follower) oversee(ctx context.Context, g *errgroup.Group, h source.Hand
 		case <-timer.C:
 			f.scan(start, false)
 			f.look()
-			timer.Reset(f.pause())
+			due = time.Now().Add(f.pause())
 		}
+		// What was seen may need a look sooner, but where names come and go the one that is due still comes.
+		if soon := time.Now().Add(f.pause()); soon.Before(due) {
+			due = soon
+		}
+		timer.Reset(time.Until(due))
 	}
 }
+
+// rareLook is the time between looks where notifications tell of everything but what they can't: a file system that is
+// mounted over a directory of logs, a directory far behind a symbolic link that is exchanged.
+const rareLook = 10 * time.Minute
 
 // pause is the time between looks that nothing asked for.
 func (f *Follower) pause() time.Duration {
@@ -55,10 +66,32 @@ func (f *Follower) pause() time.Duration {
 	switch {
 	case f.watch == nil:
 		return min(f.opts.Poll, 250*time.Millisecond)
-	case f.slow:
+	case f.slow():
 		return min(f.opts.Poll, time.Second)
+	case len(f.trouble) > 0 || f.watch.partly() || f.stuck():
+		return f.opts.Poll
 	}
-	return f.opts.Poll
+	return max(f.opts.Poll, rareLook)
+}
+
+// slow reports whether a file is where notifications can't be relied on; f.mu is held.
+func (f *Follower) slow() bool {
+	for _, g := range f.files {
+		if g.unwatched && !g.over {
+			return true
+		}
+	}
+	return false
+}
+
+// stuck reports whether a chain can't read its file, or waits for one that is there; f.mu is held.
+func (f *Follower) stuck() bool {
+	for _, c := range f.chains {
+		if c.failed.Load() != nil || c.had && !c.begun.Load() {
+			return true
+		}
+	}
+	return false
 }
 
 // look rings for every open file that changed without a notification, and for chains that wait or failed.
@@ -373,13 +406,11 @@ func (f *Follower) newChain(key string, g *file) *chain {
 // watchFile has the kernel ring for g.
 func (f *Follower) watchFile(g *file) {
 	watched := f.watch.addFile(g)
-	if !watched && f.watch != nil && !f.slow {
+	if !watched && f.watch != nil && !f.slow() {
 		f.log.Warn("no notifications for a log, looking at it every second instead: fs.inotify.max_user_watches may be "+
 			"too low", "log", g.fd.Name())
 	}
-	if !watched || remote(g.fd) {
-		f.slow = true
-	}
+	g.unwatched = !watched || quietfs.Is(g.fd)
 }
 
 // closeLocked closes g's descriptor; f.mu is held.
@@ -436,18 +467,4 @@ func compareStrings(a, b string) int {
 		return 1
 	}
 	return 0
-}
-
-// remote reports whether f is on a file system where others may write without our kernel's knowledge.
-func remote(f *os.File) bool {
-	var st unix.Statfs_t
-	if unix.Fstatfs(int(f.Fd()), &st) != nil {
-		return true
-	}
-	switch uint32(st.Type) {
-	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.FUSE_SUPER_MAGIC,
-		unix.V9FS_MAGIC, unix.AFS_SUPER_MAGIC, unix.CODA_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC, unix.OVERLAYFS_SUPER_MAGIC:
-		return true
-	}
-	return false
 }

@@ -41,6 +41,7 @@ type watcher struct {
 	closed bool
 	files  map[int32]*file
 	dirs   map[int32][]part // the names that matter in a directory
+	blind  bool             // a directory that matters can't be watched
 }
 
 func newWatcher() (*watcher, error) {
@@ -106,11 +107,13 @@ func (w *watcher) setDirs(want map[string][]part) (added bool) {
 	if w.closed {
 		return false
 	}
+	w.blind = false
 	dirs := make(map[int32][]part, len(want))
 	for dir, parts := range want {
 		wd, err := unix.InotifyAddWatch(w.fd, dir, dirEvents)
 		if err != nil {
-			continue // gone again, or no right to read it: the slow look must do
+			w.blind = true // gone again, or no right to read it: the slow look must do
+			continue
 		}
 		// One directory may have several paths.
 		dirs[int32(wd)] = append(dirs[int32(wd)], parts...)
@@ -125,6 +128,13 @@ func (w *watcher) setDirs(want map[string][]part) (added bool) {
 	}
 	w.dirs = dirs
 	return added
+}
+
+// partly reports whether there are directories that matter and are not watched.
+func (w *watcher) partly() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.blind
 }
 
 // run reads events until close.
