@@ -94,11 +94,10 @@ func TestCompressedUnseen(t *testing.T) {
 	write(t, log, "four\n")
 	r.want("four\n")
 	for i := 2; i > 0; i-- {
-		from, to := fmt.Sprintf("%s.%d", log, i), fmt.Sprintf("%s.%d.gz", log, i+2)
-		pack(t, from, to)
+		pack(t, fmt.Sprintf("%s.%d", log, i), fmt.Sprintf("%s.%d.gz", log, i+2))
 	}
 	write(t, log+".1", "five\n")
-	must(t, os.Rename(log, log+".2"))
+	pack(t, log, log+".2.gz")
 	next := filepath.Join(dir, "next")
 	write(t, next, "six\n")
 	must(t, os.Rename(next, log))
