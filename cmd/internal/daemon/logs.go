@@ -11,9 +11,12 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"banset/cmd/internal/control"
 	"banset/cmd/internal/source"
 	"banset/cmd/internal/source/follow"
+	"banset/cmd/internal/source/journal"
 	"banset/policy"
 	"banset/policy/config"
 	"banset/policy/judge"
@@ -27,9 +30,12 @@ type logs struct {
 	log      *slog.Logger
 	policies []*config.Policy
 	source   *follow.Follower
+	journals []*journalLog
+	choices  map[string]*choice // of the policies that read file or journal, by name
 
 	mu      sync.Mutex
 	readers map[string]*reader // by the log's names
+	reading map[*journalLog]*journal.Journal
 }
 
 // reader is what is known of one log: which policies read it and what its lines look like. Only the goroutine that
@@ -46,8 +52,10 @@ type reader struct {
 }
 
 func newLogs(c *court, log *slog.Logger, policies []*config.Policy, from []source.Position, since time.Time) *logs {
-	l := &logs{court: c, log: log, readers: make(map[string]*reader)}
+	l := &logs{court: c, log: log, readers: make(map[string]*reader), choices: make(map[string]*choice),
+		reading: make(map[*journalLog]*journal.Journal)}
 	var patterns []string
+	inFiles := slices.DeleteFunc(slices.Clone(from), func(p source.Position) bool { return p.Cursor != "" })
 	for _, p := range policies {
 		if !p.Enabled {
 			continue
@@ -55,10 +63,10 @@ func newLogs(c *court, log *slog.Logger, policies []*config.Policy, from []sourc
 		l.policies = append(l.policies, p)
 		patterns = append(patterns, p.LogPath...)
 		if len(p.JournalMatch) > 0 {
-			log.Warn(fmt.Sprintf("[%s] journalmatch: this version does not read the journal yet; only logpath counts", p.Name))
+			l.journals = append(l.journals, newJournalLog(l, p, from, since))
 		}
 	}
-	l.source = follow.New(patterns, follow.Options{From: from, Since: since, Logger: log})
+	l.source = follow.New(patterns, follow.Options{From: inFiles, Since: since, Logger: log})
 	return l
 }
 
@@ -70,22 +78,41 @@ func (l *logs) Run(ctx context.Context) error {
 	if err := l.court.do(ctx, func(*judge.Judge) { l.court.unread() }); err != nil {
 		return err
 	}
-	err := l.source.Run(ctx, l.chunk)
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return l.source.Run(gctx, l.chunk) })
+	for _, j := range l.journals {
+		g.Go(func() error { return j.run(gctx) })
+	}
+	err := g.Wait()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
 	return errors.Join(err, l.court.do(last, func(*judge.Judge) { l.court.hearRest() }))
 }
 
-// chunk matches the lines of one chunk. What it found and where reading goes on are one message, so that a commit
-// never has the one without the other.
+// chunk takes a chunk of a file.
 func (l *logs) chunk(ctx context.Context, c source.Chunk) error {
+	r := l.reader(c.Names)
+	for _, ch := range l.choicesOf(r) {
+		if err := ch.fileSpoke(ctx, c); err != nil {
+			return err
+		}
+	}
+	return l.judge(ctx, r, c, fromFile)
+}
+
+// judge matches the lines of one chunk. What it found and where reading goes on are one message, so that a commit
+// never has the one without the other.
+func (l *logs) judge(ctx context.Context, r *reader, c source.Chunk, from origin) error {
 	f := finding{live: c.Live, next: c.Next, done: c.Done}
-	if r := l.reader(c.Names); r != nil && len(c.Lines) > 0 {
+	if r != nil && len(c.Lines) > 0 {
 		f.log = r.name
 		r.scanner.Scan(c.Lines, c.Arrived, func(m match.Match) {
-			f.hits = append(f.hits, policy.Hit{
+			h := policy.Hit{
 				Policy: r.policies[m.Job], Host: m.Host, Stamp: m.Stamp, Arrived: c.Arrived, Live: c.Live, Fields: m.Fields,
-			})
+			}
+			if ch := l.choices[h.Policy]; ch == nil || ch.counts(h, from) {
+				f.hits = append(f.hits, h)
+			}
 		})
 		r.note(l.log)
 	}
@@ -161,15 +188,29 @@ func (l *logs) status() (all []control.LogStatus, waiting map[string]bool) {
 	for _, p := range l.policies {
 		waiting[p.Name] = true
 	}
+	for _, j := range l.journals {
+		if ls, ok := j.status(); ok {
+			all = append(all, ls)
+			if ls.State != source.Waiting {
+				delete(waiting, j.policy.Name)
+			}
+		}
+	}
 	for _, s := range l.source.Status() {
 		ls := control.LogStatus{Status: s}
 		for _, p := range l.policies {
 			if reads(p, []string{s.Name}) || slices.Contains(p.LogPath, s.Name) {
+				if s.State == source.Waiting && l.readsJournal(p.Name) {
+					continue // nobody waits for it
+				}
 				ls.Policies = append(ls.Policies, p.Name)
 				if s.State != source.Waiting {
 					delete(waiting, p.Name)
 				}
 			}
+		}
+		if len(ls.Policies) == 0 && s.State == source.Waiting {
+			continue
 		}
 		l.mu.Lock()
 		for _, r := range l.readers {
