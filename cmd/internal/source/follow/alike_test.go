@@ -87,6 +87,8 @@ func TestCompressedUnseen(t *testing.T) {
 	write(t, log+".2", "one\n")
 	write(t, log+".1", "two\n")
 	write(t, log, "three\n")
+	old(t, log+".2", 200*time.Millisecond) // the clock of files is coarse
+	old(t, log+".1", 100*time.Millisecond)
 	r := follow(t, Options{Since: time.Unix(1, 0)}, log)
 	r.want("one\ntwo\nthree\n")
 	r.stop()
