@@ -14,7 +14,7 @@ func (a *app) loadConfig() (*config.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, problems := set.Load()
+	c, problems := set.LoadUsed()
 	if c == nil || problems.Err() != nil {
 		return nil, badConfig(problems)
 	}

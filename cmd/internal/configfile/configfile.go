@@ -3,6 +3,7 @@
 package configfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"banset/deploy"
 	"banset/policy/config"
@@ -89,3 +91,19 @@ func readFile(path string) (config.File, error) {
 
 // Load checks the set. The Config is nil when one of the problems is more than a warning.
 func (s Set) Load() (*config.Config, config.Problems) { return config.Load(s.Library, s.Files) }
+
+// LoadUsed is Load for those who need no filter but the policies' own: shipped filters whose names the files don't have
+// anywhere are not read, which is most of the work. The Config's Filters may lack those.
+func (s Set) LoadUsed() (*config.Config, config.Problems) {
+	used := Set{Name: s.Name, Files: s.Files}
+	for _, f := range s.Library {
+		name := strings.TrimSuffix(filepath.Base(f.Name), ".yaml")
+		if slices.ContainsFunc(s.Files, func(file config.File) bool { return bytes.Contains(file.Data, []byte(name)) }) {
+			used.Library = append(used.Library, f)
+		}
+	}
+	if c, problems := used.Load(); c != nil && len(problems) == 0 {
+		return c, nil
+	}
+	return s.Load() // which knows what could have been meant
+}

@@ -136,3 +136,44 @@ func TestReadTooLarge(t *testing.T) {
 		t.Error("it is taken")
 	}
 }
+
+// LoadUsed gives the same policies as Load, and the same problems.
+func TestLoadUsed(t *testing.T) {
+	for name, text := range map[string]string{
+		"one filter":          "policies: {a: {filter: exim2, logpath: [/x]}}",
+		"all filters":         string(deploy.Config),
+		"an unknown filter":   "policies: {a: {filter: exim22, logpath: [/x]}}",
+		"a misspelt filter":   "policies: {a: {filter: sshdd, logpath: [/x]}}",
+		"a hidden name":       `policies: {a: {filter: "ssh\x64", logpath: [/x]}}`,
+		"a changed filter":    "filters: {sshd: {ignoreregex: ['x <HOST>']}}\npolicies: {a: {filter: sshd, logpath: [/x]}}",
+		"a hidden changed":    `{filters: {"ssh\x64": {ignoreregex: ['x <HOST>']}}, policies: {a: {filter: "ssh\x64", logpath: [/x]}}}`,
+		"a filter of its own": "policies: {a: {failregex: ['from <HOST>'], logpath: [/x]}}",
+		"a warning":           "policies: {}",
+	} {
+		t.Run(name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), "banset.yaml")
+			put(t, path, text)
+			set, err := Read(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, wantProblems := set.Load()
+			got, gotProblems := set.LoadUsed()
+			if (want == nil) != (got == nil) || wantProblems.Format(set.Files...) != gotProblems.Format(set.Files...) {
+				t.Fatalf("got %v, want %v", gotProblems, wantProblems)
+			}
+			if want == nil {
+				return
+			}
+			literals := func(c *config.Config) (all []any) {
+				for _, p := range c.Policies {
+					all = append(all, p.Name, p.LogPath, p.Enabled, p.Filter.Literals())
+				}
+				return all
+			}
+			if diff := cmp.Diff(literals(want), literals(got)); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
