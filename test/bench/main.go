@@ -77,6 +77,7 @@ func main() {
 	flag.StringVar(&b.out, "o", "", "write chart.svg, packets.svg, growth.svg and figures.md into this `directory`")
 	flag.BoolVar(&b.quick, "quick", false, "a trial in seconds: a thousandth of everything, and nobody to compare with")
 	readme := flag.String("readme", "", "put the table between the two marks in this `file`")
+	flag.StringVar(&b.banset, "banset", "", "measure this `program`, not one that is built from the tree")
 	install := flag.Bool("install", true, "install missing peers by apt")
 	flag.Usage = func() {
 		fmt.Fprintf(flag.CommandLine.Output(), "usage: go run ./test/bench [flags]\n\n"+
@@ -151,8 +152,10 @@ func again() error {
 
 // measure runs the chosen sections, all of them if none is chosen. What fails in one does not stop the others.
 func (b *bench) measure(chosen []string) (err error) {
-	if b.banset, err = program.Build(); err != nil {
-		return err
+	if b.banset == "" {
+		if b.banset, err = program.Build(); err != nil {
+			return err
+		}
 	}
 	if b.self, err = os.Executable(); err != nil {
 		return err

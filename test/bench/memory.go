@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -169,19 +170,16 @@ func startUp(b *bench) error {
 		return err
 	}
 	defer func() { d.stop() }()
-	// All is read when nothing changes any more: the CPU time of a second is next to none.
-	began := time.Now()
-	for last := time.Duration(-1); ; {
-		time.Sleep(time.Second)
-		_, cpu, err := wakeUps(d.cmd.Process.Pid)
+	for began := time.Now(); ; time.Sleep(time.Second) {
+		hosts, found, err := b.counted(conf)
 		if err != nil {
 			return err
 		}
-		if cpu-last < 20*time.Millisecond {
+		if hosts == n && found == 9*n {
 			break
 		}
-		if last = cpu; time.Since(began) > patience {
-			return fmt.Errorf("%d lines are still being read", 9*n)
+		if time.Since(began) > patience {
+			return fmt.Errorf("%d hosts of %d are tracked, %d failures of %d were found", hosts, n, found, 9*n)
 		}
 	}
 	if err := d.stop(); err != nil {
@@ -198,6 +196,13 @@ func startUp(b *bench) error {
 		if !b.quick {
 			time.Sleep(2 * time.Second)
 		}
+		hosts, _, err := b.counted(conf)
+		if err == nil && hosts != n {
+			err = fmt.Errorf("%d hosts of %d are tracked after the start", hosts, n)
+		}
+		if err != nil {
+			return err
+		}
 		if resident, err = statusBytes(d.cmd.Process.Pid, "VmRSS"); err != nil {
 			return err
 		}
@@ -211,4 +216,21 @@ func startUp(b *bench) error {
 	b.add(row{section: "memory", claim: "daemon that tracks them, resident in all", ours: megabytes(float64(resident)),
 		theirs: digits(float64(resident)/float64(n)) + " bytes a host"})
 	return b.flushRules()
+}
+
+// counted asks a daemon how many hosts it tracks and how many failures it found.
+func (b *bench) counted(conf string) (hosts, found int, err error) {
+	answer, err := b.run(contestant{args: []string{b.banset, "status", "--json", "--config", conf}, finding: true})
+	if err != nil {
+		return 0, 0, err
+	}
+	var status struct {
+		Hosts    int
+		Policies []struct{ Found int }
+	}
+	err = json.Unmarshal([]byte(answer.output), &status)
+	for _, p := range status.Policies {
+		found += p.Found
+	}
+	return status.Hosts, found, err
 }

@@ -169,6 +169,14 @@ func (c *lineChart) span() (low, high float64) {
 	return slices.Min(all), slices.Max(all)
 }
 
+// colour of series i: what is only there to compare with is grey.
+func (c *lineChart) colour(i int) string {
+	if c.series[i].dashed {
+		return "#8c959f"
+	}
+	return colours[i%len(colours)]
+}
+
 func (c *lineChart) svg() string {
 	const top, left, right, plot = 50, 70, 290, 330
 	d := newDrawing(top+plot+54, c.title)
@@ -199,19 +207,18 @@ func (c *lineChart) svg() string {
 	}
 	var names []name
 	for i, s := range c.series {
-		colour := colours[i%len(colours)]
 		var path []string
 		for _, p := range s.points {
 			path = append(path, fmt.Sprintf("%.1f,%.1f", x.at(p.x), y.at(p.y)))
 			if !s.dashed {
-				d.add(`<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"/>`+"\n", x.at(p.x), y.at(p.y), colour)
+				d.add(`<circle cx="%.1f" cy="%.1f" r="3.5" fill="%s"/>`+"\n", x.at(p.x), y.at(p.y), c.colour(i))
 			}
 		}
 		dash := ""
 		if s.dashed {
 			dash = ` stroke-dasharray="5 4"`
 		}
-		d.add(`<polyline points="%s" fill="none" stroke="%s" stroke-width="2"%s/>`+"\n", strings.Join(path, " "), colour, dash)
+		d.add(`<polyline points="%s" fill="none" stroke="%s" stroke-width="2"%s/>`+"\n", strings.Join(path, " "), c.colour(i), dash)
 		names = append(names, name{y.at(s.points[len(s.points)-1].y), i})
 	}
 	slices.SortFunc(names, func(a, b name) int { return int(math.Copysign(1, a.y-b.y)) })
@@ -231,7 +238,7 @@ func (c *lineChart) svg() string {
 		s := c.series[n.i]
 		last := s.points[len(s.points)-1]
 		d.add(`<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" stroke="%s"/>`+"\n", x.at(last.x)+4, y.at(last.y), float64(chartWidth-right+14), n.y,
-			colours[n.i%len(colours)])
+			c.colour(n.i))
 		d.text("small", chartWidth-right+18, n.y+4, "start", s.name)
 	}
 	return d.end()
