@@ -64,9 +64,8 @@ func restoreLines(ctx context.Context, cfg *config.Config, log *slog.Logger) (ba
 		store, err := state.Open(cfg.State, state.Options{ReadOnly: true})
 		checked <- opened{store, err}
 	}()
-	now := time.Now()
 	file := mirror.NewFile(cfg.Blocklist, nil, log, func() blocklist.Options { return parsing(cfg) }, nil)
-	loaded, err := file.LoadKernel(ctx, keeper, judge.NewAllow(set.Allow), cfg.MaxBans, now)
+	loaded, err := file.LoadKernel(ctx, keeper, judge.NewAllow(set.Allow), cfg.MaxBans)
 	remembers := <-checked
 	if remembers.err == nil {
 		defer func() { err = errors.Join(err, remembers.store.Close()) }()
@@ -79,7 +78,7 @@ func restoreLines(ctx context.Context, cfg *config.Config, log *slog.Logger) (ba
 	case remembers.err != nil:
 		return 0, true, mirror.ErrNotPlain // told and answered there
 	}
-	agrees, err := agree(remembers.store, loaded, now)
+	agrees, err := agree(remembers.store, loaded, time.Now())
 	if err == nil && !agrees {
 		err = mirror.ErrNotPlain
 	}

@@ -153,14 +153,19 @@ func TestMostActiveFirst(t *testing.T) {
 		r.do(t.Context(), func(j *judge.Judge) { j.Take(policy.Ban{Host: host, At: now - int64(i), Until: now + 3600}) })
 	}
 	r.settled()
+	var hosts []netip.Prefix
 	r.do(t.Context(), func(j *judge.Judge) {
 		j.Book().Touch(netip.MustParsePrefix("192.0.2.7/32"), now+1)
-		var order []byte
-		for _, e := range r.kernel.everything(j, time.Now()) {
-			order = append(order, e.First.As4()[3])
-		}
-		if want := []byte{7, 0, 1, 2, 3, 4, 5, 6, 8, 9}; !bytes.Equal(order, want) {
-			t.Errorf("order %v, want %v", order, want)
-		}
+		hosts = latest(j.Book())
 	})
+	var order []byte
+	if err := r.kernel.everything(t.Context(), hosts, func(e nft.Element) bool {
+		order = append(order, e.First.As4()[3])
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []byte{7, 0, 1, 2, 3, 4, 5, 6, 8, 9}; !bytes.Equal(order, want) {
+		t.Errorf("order %v, want %v", order, want)
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"sync"
 	"time"
 
@@ -452,36 +451,82 @@ func (k *Kernel) putBack(ctx context.Context, r repair, quiet bool) error {
 	return nil
 }
 
-// replace makes the table anew with all that it ought to hold, and says how many elements these are.
-func (k *Kernel) replace(ctx context.Context) (int, error) {
-	var elements []nft.Element
-	if err := k.Do(ctx, func(j *judge.Judge) { elements = k.everything(j, time.Now()) }); err != nil {
+// replace makes the table anew with all that it ought to hold, and says how many elements these are. What changes in the
+// book meanwhile is pending afterwards.
+func (k *Kernel) replace(ctx context.Context) (n int, err error) {
+	var hosts []netip.Prefix
+	if err := k.Do(ctx, func(j *judge.Judge) { hosts = latest(j.Book()) }); err != nil {
 		return 0, err
 	}
-	err := k.Keeper.Replace(ctx, slices.Values(elements))
+	var lookErr error
+	err = k.Keeper.Replace(ctx, func(yield func(nft.Element) bool) {
+		n = 0
+		lookErr = k.everything(ctx, hosts, func(e nft.Element) bool { n++; return yield(e) })
+	})
+	err = errors.Join(lookErr, err)
 	doErr := k.Do(ctx, func(*judge.Judge) { k.Changed(err) })
-	return len(elements), errors.Join(err, doErr)
+	return n, errors.Join(err, doErr)
 }
 
-// everything is all that the sets ought to hold, the most recently active hosts first, and takes it as told.
-func (k *Kernel) everything(j *judge.Judge, now time.Time) []nft.Element {
-	book := j.Book()
-	elements := make([]nft.Element, 0, book.Len())
+// latest is the hosts of the book, the most recently active ones first.
+func latest(book *ledger.Ledger) []netip.Prefix {
+	hosts := make([]netip.Prefix, 0, book.Len())
 	for b := range book.Latest() {
-		book.Settle(ledger.Kernel, b.Host)
-		if set, ok := hostSet(b.Host, k.IPv6Prefix); ok && book.IsHost(b.Host) {
-			if e, left := element(set, b.Host.Addr(), b.Host.Addr(), b, now); left {
-				elements = append(elements, e)
+		hosts = append(hosts, b.Host)
+	}
+	return hosts
+}
+
+// perLook is how many bans a load takes from the book at once: the judgement goes on in between.
+const perLook = 2000
+
+// everything yields the elements of those hosts, and after them the ranges that the interval sets ought to hold. The
+// time that is left of each counts from now, when the kernel is about to get it.
+func (k *Kernel) everything(ctx context.Context, hosts []netip.Prefix, yield func(nft.Element) bool) error {
+	elements := make([]nft.Element, 0, min(len(hosts), perLook))
+	for len(hosts) > 0 {
+		some := hosts[:min(len(hosts), perLook)]
+		hosts = hosts[len(some):]
+		if err := k.Do(ctx, func(j *judge.Judge) { elements = k.some(elements[:0], j, some, time.Now()) }); err != nil {
+			return err
+		}
+		for _, e := range elements {
+			if !yield(e) {
+				return nil
 			}
 		}
 	}
-	clear(k.nets)
-	adds, nets := k.diffNets(j.Ranges(), now)
-	for _, c := range adds {
-		elements = append(elements, c.Element)
+	var ranges []ledger.Range
+	if err := k.Do(ctx, func(j *judge.Judge) { ranges = j.Ranges() }); err != nil {
+		return err
 	}
-	k.nets = nets
-	return elements
+	clear(k.nets)
+	var adds []nft.Change
+	adds, k.nets = k.diffNets(ranges, time.Now())
+	for _, c := range adds {
+		if !yield(c.Element) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// some appends the elements of those hosts that the book has as such, and takes all of them as told.
+func (k *Kernel) some(to []nft.Element, j *judge.Judge, hosts []netip.Prefix, now time.Time) []nft.Element {
+	book := j.Book()
+	for _, host := range hosts {
+		b, ok := book.Get(host)
+		if !ok {
+			continue // it went meanwhile, and that is pending
+		}
+		book.Settle(ledger.Kernel, host)
+		if set, ok := hostSet(host, k.IPv6Prefix); ok && book.IsHost(host) {
+			if e, left := element(set, host.Addr(), host.Addr(), b, now); left {
+				to = append(to, e)
+			}
+		}
+	}
+	return to
 }
 
 // compare reads the sets back and settles what is right already; what the book has and the kernel has not is put

@@ -64,7 +64,7 @@ func number4(a netip.Addr) uint32 {
 //
 // ErrNotPlain says that the bans may not all be right, though what the kernel has is better than nothing: a host has
 // several lines, there are more than maxBans, or the end of the file was torn off by a crash.
-func (f *File) LoadKernel(ctx context.Context, keeper *nft.Keeper, allow judge.Allow, maxBans int, now time.Time) (*Loaded, error) {
+func (f *File) LoadKernel(ctx context.Context, keeper *nft.Keeper, allow judge.Allow, maxBans int) (*Loaded, error) {
 	file, err := openFile(f.path)
 	if err != nil {
 		return nil, err
@@ -79,7 +79,7 @@ func (f *File) LoadKernel(ctx context.Context, keeper *nft.Keeper, allow judge.A
 	}
 	p := &plain{
 		Loaded: Loaded{empty: info.Size() == 0, bits6: keeper.Config().IPv6Prefix, nets: make(map[netip.Prefix]policy.Ban)},
-		file:   file, path: f.path, opts: f.options(), allow: allow, maxBans: maxBans, now: now,
+		file:   file, path: f.path, opts: f.options(), allow: allow, maxBans: maxBans,
 		reasons: make(map[reason]string),
 	}
 	if err := keeper.Replace(ctx, p.elements); errors.Is(err, nft.ErrFull) {
@@ -164,9 +164,11 @@ func (p *plain) elements(yield func(nft.Element) bool) {
 			p.odd = true // what a line!
 			return
 		}
+		p.now = time.Now() // the time that is left counts from when the kernel gets it
 		p.scanner.Scan(buf[:whole], line)
 		buf = buf[:copy(buf, buf[whole:])]
 	}
+	p.now = time.Now()
 	var nets []policy.Ban
 	for _, b := range p.nets {
 		nets = append(nets, b)
