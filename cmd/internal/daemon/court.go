@@ -118,7 +118,7 @@ func (c *court) do(ctx context.Context, f func(*judge.Judge)) error {
 func (c *court) Run(ctx context.Context) error {
 	defer close(c.over)
 	close(c.ready)
-	end := time.NewTimer(time.Hour)
+	end := time.NewTimer(0)
 	defer end.Stop()
 	for {
 		select {

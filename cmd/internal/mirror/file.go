@@ -20,8 +20,12 @@ import (
 )
 
 const (
-	// lookAgain is how often the file is looked at when no event came: a network file system has none.
+	// lookAgain is how often the file is looked at where no event can be relied on, as on a network file system, and the
+	// longest pause after something failed.
 	lookAgain = 10 * time.Second
+	// rareLook is how often it is looked at where events tell of everything but what they can't: a file system that is
+	// mounted over the directory, a directory far behind a symbolic link that is exchanged.
+	rareLook = 10 * time.Minute
 	// rewritePace keeps the share of time spent on rewriting a large file small: after one that took 100 ms the next
 	// comes two seconds later, but never more than the larger of mostPace and three times what it took. What ended
 	// meanwhile leaves the file together. Appends do not wait.
@@ -143,7 +147,7 @@ func (f *File) Run(ctx context.Context) error {
 		case <-timer.C:
 		}
 		err := f.Sync(ctx)
-		next := lookAgain
+		next := f.pause()
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -170,6 +174,18 @@ func (f *File) Run(ctx context.Context) error {
 		}
 		timer.Reset(next)
 	}
+}
+
+// pause is how long it is until the next look that nothing asked for.
+func (f *File) pause() time.Duration {
+	next := rareLook
+	if f.watch.partly() {
+		next = lookAgain
+	}
+	for _, v := range f.late {
+		next = min(next, max(0, time.Until(v.since.Add(lateWriters)))+time.Millisecond)
+	}
+	return next
 }
 
 // Sync reads what somebody else wrote and does the file's pending work, but for what waits for the next rewrite.

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"banset/cmd/internal/quietfs"
 )
 
 // A watcher tells of changes to the blocklist, under all names that lead to it, and whether somebody else read it.
@@ -22,6 +24,7 @@ type watcher struct {
 	fd    int
 	names map[int32]map[string]bool // by watch: the blocklist's names, and false for its hidden one
 	blind bool                      // not all is watched
+	quiet bool                      // others may change the file without an event
 	read  time.Time                 // when somebody last read the file as we know it; zero: nobody did
 	dirty bool                      // somebody changed the file: what is read since is not what we know
 	anew  time.Time                 // when somebody last read it since that change; zero: nobody did
@@ -71,7 +74,7 @@ func (w *watcher) close() {
 func (w *watcher) follow(paths ...string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.blind = w.file == nil
+	w.blind, w.quiet = w.file == nil, false
 	for _, path := range paths {
 		if w.file == nil {
 			return
@@ -82,12 +85,30 @@ func (w *watcher) follow(paths ...string) {
 			w.blind = true
 			continue
 		}
+		w.quiet = w.quiet || quiet(dir)
 		if w.names[int32(wd)] == nil {
 			w.names[int32(wd)] = make(map[string]bool)
 		}
 		w.names[int32(wd)][base] = true
 		w.names[int32(wd)][hiddenName(base)] = false
 	}
+}
+
+// quiet reports whether a directory's files may change without an event.
+func quiet(dir string) bool {
+	d, err := os.Open(filepath.Clean(dir))
+	if err != nil {
+		return true
+	}
+	defer d.Close()
+	return quietfs.Is(d)
+}
+
+// partly reports whether the file may change without an event.
+func (w *watcher) partly() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.blind || w.quiet
 }
 
 // wasRead returns when anybody else last may have read the file as we know it, since the last call; false when nobody
