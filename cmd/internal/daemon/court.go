@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -160,6 +161,9 @@ func (c *court) endBans() {
 		c.log.Info(fmt.Sprintf("[%s] Unban %s (time over)", mirror.Label(b), mirror.Host(b.Host)))
 	}
 }
+
+// places is the positions of all logs. Call it within do.
+func (c *court) places() []source.Position { return slices.Collect(maps.Values(c.positions)) }
 
 // hearRest hears what the sources, which have ended, left in the channel: else the positions would lie behind what was
 // sent, and the next reader would send it again.

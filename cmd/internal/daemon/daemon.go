@@ -38,6 +38,8 @@ type Options struct {
 	Log     *slog.Logger
 	Reload  <-chan struct{} // asks for a reload (SIGHUP); may be nil
 	Ready   func()          // called when protection stands and the logs are followed; may be nil
+	// Localtime is the file that says what the system's zone is; "" is /etc/localtime.
+	Localtime string
 }
 
 // house is what the daemon and the commands without a daemon both work on.
@@ -198,7 +200,13 @@ type daemon struct {
 
 	reloading sync.Mutex
 	logs      *logs
+	zone      zone
 	outside   outside
+}
+
+// newLogs prepares the task that follows the logs of a configuration from positions on.
+func (d *daemon) newLogs(cfg *config.Config, from []source.Position) *logs {
+	return newLogs(d.court, d.log, inZone(cfg.Policies, d.zone), from, since(cfg, time.Now()))
 }
 
 // Run works until ctx ends or something makes going on impossible. Set and rules stay in the kernel. A lack of rights
@@ -213,6 +221,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	d := &daemon{house: h, options: o, started: time.Now(), tasks: newTasks()}
+	if d.options.Localtime == "" {
+		d.options.Localtime = localtime
+	}
 	defer func() {
 		d.tasks.stopAll()
 		err = errors.Join(err, d.close())
@@ -229,12 +240,17 @@ func Run(ctx context.Context, o Options) (err error) {
 			err = d.tasks.start(ctx, t)
 		}
 	}
+	wall, err := newClock(d.log, d.clockChanged)
+	if err != nil {
+		return err
+	}
 	start(c)
 	start(d.memory)
 	start(d.kernel)
 	start(&fileTask{d.file})
 	start(newServer(listener, d))
 	start(newSelf(d.selfChanged))
+	start(wall)
 	start(&watchdog{watchdogEvery(os.Getenv), c.do, d.alive})
 	if err != nil {
 		return d.ended(ctx, err)
@@ -243,13 +259,20 @@ func Run(ctx context.Context, o Options) (err error) {
 	if err = d.goOutside(ctx); err != nil {
 		return d.ended(ctx, err)
 	}
-	d.logs = newLogs(c, d.log, cfg.Policies, d.positions, since(cfg, time.Now()))
+	if d.zone, err = systemZone(d.options.Localtime); err != nil {
+		d.log.Warn(fmt.Sprintf("time zone: %v", err))
+	}
+	d.logs = d.newLogs(cfg, d.positions)
 	start(d.logs)
 	if err != nil {
 		return d.ended(ctx, err)
 	}
 	d.positions = nil
 	d.announce()
+	start(newZoneWatch(d.options.Localtime, d.log, d.zoneChanged))
+	if err != nil {
+		return d.ended(ctx, err)
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -334,9 +357,7 @@ func (d *daemon) reload(ctx context.Context) (err error) {
 	var positions []source.Position
 	if err := d.court.do(ctx, func(j *judge.Judge) {
 		lifted = j.Reconfigure(set)
-		for _, p := range d.court.positions {
-			positions = append(positions, p)
-		}
+		positions = d.court.places()
 	}); err != nil {
 		return err
 	}
@@ -356,7 +377,12 @@ func (d *daemon) reload(ctx context.Context) (err error) {
 	}
 	d.file.Reread()
 	d.wakeKernel()
-	d.logs = newLogs(d.court, d.log, cfg.Policies, positions, since(cfg, time.Now()))
+	if z, err := systemZone(d.options.Localtime); err != nil {
+		d.log.Warn(fmt.Sprintf("time zone: %v; it stays as it is", err))
+	} else {
+		d.zone = z
+	}
+	d.logs = d.newLogs(cfg, positions)
 	if err := d.tasks.start(ctx, d.logs); err != nil {
 		return err
 	}

@@ -38,6 +38,8 @@ type Kernel struct {
 	Changed func(error)
 	// Anew makes a start replace what stands in the kernel: its elements mean something else now.
 	Anew bool
+	// Now is the wall clock, by which bans end.
+	Now func() time.Time
 
 	wake  chan struct{}
 	asked chan struct{} // for a repair
@@ -53,6 +55,7 @@ type Kernel struct {
 	lostNets []nft.Element
 	wanted   *repair // asked for and not begun; nil: none
 	healings int
+	clockSet bool // the kernel's timeouts and the wall clock have parted
 }
 
 type netElement struct {
@@ -71,7 +74,7 @@ type repair struct {
 // NewKernel prepares a mirror; set its exported fields before Run.
 func NewKernel(keeper *nft.Keeper, do Do, log *slog.Logger, ipv6Prefix int, changed func(error)) *Kernel {
 	return &Kernel{
-		Keeper: keeper, Do: do, Log: log, IPv6Prefix: ipv6Prefix, Changed: changed,
+		Keeper: keeper, Do: do, Log: log, IPv6Prefix: ipv6Prefix, Changed: changed, Now: time.Now,
 		wake:  make(chan struct{}, 1),
 		asked: make(chan struct{}, 1),
 		ready: make(chan struct{}),
@@ -289,9 +292,11 @@ func (k *Kernel) pushSome(ctx context.Context) (more bool, err error) {
 		changes  []nft.Change
 		ranges   []ledger.Range
 		withNets bool
-		now      = time.Now()
+		now      = k.Now()
 	)
 	k.mu.Lock()
+	clockSet := k.clockSet
+	k.clockSet = false
 	strays := k.strays
 	k.strays = nil
 	for _, e := range k.seenNets {
@@ -309,6 +314,9 @@ func (k *Kernel) pushSome(ctx context.Context) (more bool, err error) {
 	}
 	err = k.Do(ctx, func(j *judge.Judge) {
 		book := j.Book()
+		if clockSet {
+			k.misaligned(book)
+		}
 		bans, gone := book.Work(ledger.Kernel, perTransaction)
 		more = book.Waiting(ledger.Kernel) > 0
 		for _, b := range bans {
@@ -353,6 +361,7 @@ func (k *Kernel) pushSome(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		k.mu.Lock()
 		k.strays = append(strays, k.strays...)
+		k.clockSet = k.clockSet || clockSet
 		k.mu.Unlock()
 	}
 	doErr := k.Do(ctx, func(j *judge.Judge) {
@@ -532,7 +541,7 @@ func (k *Kernel) some(to []nft.Element, j *judge.Judge, hosts []netip.Prefix, no
 // compare reads the sets back and settles what is right already; what the book has and the kernel has not is put
 // back, and what only the kernel has is adopted.
 func (k *Kernel) compare(ctx context.Context) error {
-	now := time.Now()
+	now := k.Now()
 	var standing []nft.Element
 	for _, set := range nft.Sets {
 		n, err := k.Keeper.Count(ctx, set)

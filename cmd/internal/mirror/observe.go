@@ -39,7 +39,7 @@ func (k *Kernel) observe(ctx context.Context, t nft.Transaction) error {
 		k.ask(repair{why: who + ": " + structure, anew: anew})
 		return nil
 	}
-	now := time.Now()
+	now := k.Now()
 	err := k.Do(ctx, func(j *judge.Judge) {
 		for _, e := range last(t.Events) {
 			if e.Kind == nft.ElementAdded {

@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -40,6 +41,7 @@ type rig struct {
 	file   *File
 	log    *logBuffer
 	allow  []netip.Prefix
+	ahead  atomic.Int64 // how far the kernel mirror's wall clock is ahead of the real one, in nanoseconds
 
 	mu      sync.Mutex
 	judge   *judge.Judge
@@ -130,6 +132,7 @@ func (r *rig) begin(remembered []Remembered) {
 		r.t.Fatal(err)
 	}
 	r.kernel = NewKernel(r.keeper, r.do, log, 64, func(error) {})
+	r.kernel.Now = func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	kernelErr := make(chan error, 1)
