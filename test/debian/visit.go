@@ -1,0 +1,245 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+)
+
+// A visit is one section on one machine.
+type visit struct {
+	*machine
+	net     *outside
+	table   *table
+	release string
+	banned  []string // who must not get through
+	gone    bool     // the machine does not answer any more: nothing else can be checked
+}
+
+// visit boots a machine and runs a section on it.
+func (o *options) visit(t *table, net *outside, release, name string, run func(*visit)) {
+	v := &visit{net: net, table: t, release: release}
+	v.check("boot", func() (string, error) {
+		image, err := o.imageDir(release)
+		if err != nil {
+			return "", err
+		}
+		dir := filepath.Join(o.inside, release+"-"+name)
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return "", err
+		}
+		v.machine, err = boot(image, dir, filepath.Join(o.inside, "packages.tar"), o.accel)
+		if err != nil {
+			v.gone = true
+			return "", err
+		}
+		return "Linux " + v.kernel, nil
+	})
+	if v.gone {
+		return
+	}
+	defer v.close()
+	v.check("everything is up", func() (string, error) {
+		out, err := v.shFor(bootTime, "systemctl is-system-running --wait")
+		if err != nil {
+			failed, _ := v.sh("systemctl --failed --no-legend --plain")
+			return "", fmt.Errorf("%s: %s", strings.TrimSpace(out), failed)
+		}
+		_, err = v.sh("mkdir /root/deb && tar -C /root/deb -xf /dev/vdb")
+		return "", err
+	})
+	run(v)
+}
+
+// check fills a cell of the table with what f finds: a note, or an error.
+func (v *visit) check(name string, f func() (string, error)) {
+	if v.gone {
+		return
+	}
+	start := time.Now()
+	text, err := f()
+	c := cell{err == nil, text}
+	if err != nil {
+		c.note = err.Error()
+	}
+	v.table.add(name, v.release, c)
+	note("Debian %s: %s/%s: %s (%.1fs)", v.release, v.table.current, name, c, time.Since(start).Seconds())
+	if v.machine != nil && err != nil {
+		if _, alive := v.sh("true"); alive != nil {
+			note("Debian %s: the machine does not answer: %v", v.release, alive)
+			v.gone = true
+		}
+	}
+}
+
+// holds checks that nobody banned gets through, by ping and to sshd and Exim, that a friend does, that the machine
+// itself may speak with the banned, and that verify agrees.
+func (v *visit) holds() error {
+	var wg sync.WaitGroup
+	errs := make([]error, 0, 16)
+	var mu sync.Mutex
+	try := func(f func() error) {
+		wg.Go(func() {
+			err := f()
+			mu.Lock()
+			defer mu.Unlock()
+			errs = append(errs, err)
+		})
+	}
+	for _, from := range v.banned {
+		try(func() error { return dropped(from, "22") })
+		try(func() error { return dropped(from, "25") })
+		try(func() error {
+			p, err := probe(from)
+			if err != nil {
+				return err
+			}
+			time.Sleep(500 * time.Millisecond)
+			err = p.end()
+			if p.answered > 0 {
+				err = fmt.Errorf("%s gets through: %d of %d pings are answered", from, p.answered, p.sent)
+			}
+			return err
+		})
+	}
+	for _, from := range []string{friend, friend6} {
+		try(func() error { return welcome(from, "22", "SSH-2.0-") })
+		try(func() error { return welcome(from, "25", "220 ") })
+	}
+	wg.Wait()
+	errs = append(errs, v.outbound(), v.verify())
+	return errors.Join(errs...)
+}
+
+// dropped checks that a connection is met with silence.
+func dropped(from, port string) error {
+	c, err := dialFrom(from, machineFor(from), port)
+	if err == nil {
+		c.Close()
+		return fmt.Errorf("%s gets through to port %s", from, port)
+	}
+	if !unheard(err) {
+		return fmt.Errorf("%s is not met with silence: %w", from, err)
+	}
+	return nil
+}
+
+// welcome checks that a server greets.
+func welcome(from, port, greeting string) error {
+	line, err := banner(from, machineFor(from), port)
+	if err != nil {
+		return fmt.Errorf("%s does not get through: %w", from, err)
+	}
+	if !strings.HasPrefix(line, greeting) {
+		return fmt.Errorf("%s is greeted with %q", from, line)
+	}
+	return nil
+}
+
+// outbound checks that the machine reaches whom it has banned.
+func (v *visit) outbound() error {
+	if len(v.banned) == 0 {
+		return nil
+	}
+	_, err := v.sh(`for a in ` + strings.Join(v.banned, " ") + `; do
+		timeout 10 bash -c 'exec 4<>/dev/tcp/$1/2222; read -r word <&4; [ "$word" = hello ]' - $a || { echo "$a is not reached"; exit 1; }
+	done`)
+	if err != nil {
+		return fmt.Errorf("our own connections: %w", err)
+	}
+	return nil
+}
+
+// verify checks that policy, file and kernel agree, by the program's own word.
+func (v *visit) verify() error {
+	out, err := v.sh("banset verify")
+	if err != nil {
+		return fmt.Errorf("banset verify: %w: %s", err, out)
+	}
+	return nil
+}
+
+// during pings from everybody banned and from a friend while f runs, and says how many of the banned were answered.
+func (v *visit) during(f func() error) (leaked, sent int, gap time.Duration, err error) {
+	var probers []*prober
+	for _, from := range append([]string{friend}, v.banned...) {
+		p, err := probe(from)
+		if err != nil {
+			return 0, 0, 0, err
+		}
+		probers = append(probers, p)
+	}
+	time.Sleep(5 * interval)
+	err = f()
+	// A friend is answered again, so that what was sent while there was no network isn't all there is.
+	base := probers[0].answeredNow()
+	for end := time.Now().Add(time.Minute); probers[0].answeredNow() < base+25; time.Sleep(interval) {
+		if time.Now().After(end) {
+			err = errors.Join(err, errors.New("a friend is not answered"))
+			break
+		}
+	}
+	for i, p := range probers {
+		err = errors.Join(err, p.end())
+		if i == 0 {
+			continue
+		}
+		leaked += p.answered
+		sent += p.sent
+		if p.answered > 0 {
+			gap = max(gap, p.last.Sub(p.begun.Add(time.Duration(p.first)*interval)))
+		}
+	}
+	return leaked, sent, gap, err
+}
+
+// tight checks that no packet of the banned gets through while f runs, and that everything holds after it.
+func (v *visit) tight(name string, f func() error) {
+	v.check(name, func() (string, error) {
+		leaked, sent, _, err := v.during(f)
+		if err == nil && leaked > 0 {
+			err = fmt.Errorf("%d of %d packets of the banned get through", leaked, sent)
+		}
+		return fmt.Sprintf("0 of %d packets", sent), errors.Join(err, v.holds())
+	})
+}
+
+// healed checks that bans are back soon after f took them away, and that everything holds after it.
+func (v *visit) healed(name string, f func() error) {
+	v.check(name, func() (string, error) {
+		leaked, sent, gap, err := v.during(f)
+		if err == nil && gap > 5*time.Second {
+			err = fmt.Errorf("the banned get through for %s", gap)
+		}
+		text := fmt.Sprintf("0 of %d packets", sent)
+		if leaked > 0 {
+			text = fmt.Sprintf("%d of %d packets, within %d ms", leaked, sent, gap.Milliseconds())
+		}
+		return text, errors.Join(err, v.holds())
+	})
+}
+
+// run is sh where only the error matters.
+func (v *visit) run(script string) error {
+	_, err := v.sh(script)
+	return err
+}
+
+// until runs a script in the machine until it succeeds.
+func (v *visit) until(limit time.Duration, script string) error {
+	_, err := v.shFor(limit+30*time.Second, fmt.Sprintf(`end=$(($(cut -d. -f1 /proc/uptime) + %d))
+		until out=$( (%s) 2>&1); do
+			[ $(cut -d. -f1 /proc/uptime) -lt $end ] || { echo "not after %s: $out"; exit 1; }
+			sleep 0.2
+		done`, int(limit.Seconds()), script, limit))
+	return err
+}
+
+// waitBanned waits until an address is on the list.
+func (v *visit) waitBanned(limit time.Duration, address string) error {
+	return v.until(limit, "banset list | grep -F "+address)
+}
