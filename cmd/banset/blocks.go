@@ -109,28 +109,42 @@ func needsTrim(block []byte) bool {
 // countLines counts the lines of a block.
 func countLines(block []byte) uint64 { return uint64(bytes.Count(block, []byte{'\n'})) }
 
+// What compressed files begin with.
+var (
+	gzipMagic = []byte{0x1f, 0x8b}
+	zstdMagic = []byte{0x28, 0xb5, 0x2f, 0xfd}
+	xzMagic   = []byte("\xfd7zXZ\x00")
+)
+
+const magicSize = 6 // the longest
+
+// isPacked reports whether a log that begins with head is compressed.
+func isPacked(head []byte) bool {
+	return bytes.HasPrefix(head, gzipMagic) || bytes.HasPrefix(head, zstdMagic) || bytes.HasPrefix(head, xzMagic)
+}
+
 // unpacked returns the plain text of a log that may be compressed: told by its first bytes, not by its name.
 // Closing it does not close r.
 func unpacked(r io.Reader) (io.ReadCloser, error) {
 	in := bufio.NewReaderSize(r, 256<<10)
-	head, err := in.Peek(6)
+	head, err := in.Peek(magicSize)
 	if err != nil && err != io.EOF {
 		return nil, err
 	}
 	switch {
-	case bytes.HasPrefix(head, []byte{0x1f, 0x8b}):
+	case bytes.HasPrefix(head, gzipMagic):
 		z, err := gzip.NewReader(in)
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}
 		return whole{z}, nil
-	case bytes.HasPrefix(head, []byte{0x28, 0xb5, 0x2f, 0xfd}):
+	case bytes.HasPrefix(head, zstdMagic):
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
 			return nil, fmt.Errorf("zstd: %w", err)
 		}
 		return whole{z.IOReadCloser()}, nil
-	case bytes.HasPrefix(head, []byte("\xfd7zXZ\x00")):
+	case bytes.HasPrefix(head, xzMagic):
 		z, err := xz.ReaderConfig{DictCap: 1 << 26}.NewReader(in)
 		if err != nil {
 			return nil, fmt.Errorf("xz: %w", err)

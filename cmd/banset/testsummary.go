@@ -115,17 +115,12 @@ func (f *mergeFile) read(ctx context.Context, t *trial, show *progress, now time
 		return err
 	}
 	defer in.Close()
-	plain, err := unpacked(&countingReader{in, &show.done})
-	if err != nil {
-		return err
-	}
-	defer plain.Close()
 	jobs := slices.Clone(t.jobs)
 	for i := range jobs {
 		jobs[i].NoFields = true
 	}
 	scanner := match.NewScanner(jobs)
-	sums, err := readBlocks(plain, func(block []byte) error {
+	sums, err := readLog(in, show, func(block []byte) error {
 		f.tally.Lines += countLines(block)
 		scanner.Scan(block, now, func(m match.Match) {
 			h := summaryHit{m.Host, noStamp, uint16(m.Job)}
@@ -140,6 +135,21 @@ func (f *mergeFile) read(ctx context.Context, t *trial, show *progress, now time
 	f.flush(ctx)
 	f.tally.Bytes, f.cut = sums.bytes, sums.cut
 	return err
+}
+
+// readLog reads a log that may be compressed.
+func readLog(in *os.File, show *progress, yield func([]byte) error) (blockSums, error) {
+	head := make([]byte, magicSize)
+	n, err := in.ReadAt(head, 0)
+	if !isPacked(head[:n]) && (err == nil || err == io.EOF) {
+		return readMapped(in, func(n int) { show.done.Add(int64(n)) }, yield)
+	}
+	plain, err := unpacked(&countingReader{in, &show.done})
+	if err != nil {
+		return blockSums{}, err
+	}
+	defer plain.Close()
+	return readBlocks(plain, yield)
 }
 
 // firstStamp is the first time that a log tells, in seconds since the epoch; the least number there is if none of its
