@@ -22,7 +22,7 @@ func kernel(b *bench) error {
 		if err != nil {
 			return err
 		}
-		racers = append(racers, contestant{args: []string{"nft", "-f", script}, before: b.flushRules})
+		racers = append(racers, contestant{args: []string{"/usr/sbin/nft", "-f", script}, before: b.flushRules})
 	}
 	costs, err := b.race(min(b.rounds, 3), racers...)
 	if err != nil {
@@ -154,7 +154,7 @@ func (b *bench) flushRules() error {
 	if os.Getenv(inside) == "" && os.Getenv("NFTTEST_NAMESPACE") == "" {
 		return fmt.Errorf("not in a namespace of ours: nothing is flushed")
 	}
-	if out, err := exec.Command("nft", "flush", "ruleset").CombinedOutput(); err != nil {
+	if out, err := exec.Command("/usr/sbin/nft", "flush", "ruleset").CombinedOutput(); err != nil {
 		return fmt.Errorf("nft flush ruleset: %w\n%s", err, out)
 	}
 	return nil

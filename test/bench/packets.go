@@ -174,7 +174,7 @@ func (b *bench) perPacket(p *peer, from []netip.Addr, arrive bool) (ns float64, 
 	if err := errors.Join(err, counted); err != nil {
 		return 0, err
 	}
-	if got := int(after - before); arrive && got < sent*99/100 || !arrive && got != 0 {
+	if got := int(after - before); arrive && got < sent*9/10 || !arrive && got != 0 {
 		return 0, fmt.Errorf("%d packets of %d arrived", got, sent)
 	}
 	return ns, nil
