@@ -35,7 +35,7 @@ type chain struct {
 	queue []*file           // the oldest first; the last one is the log as it is now
 	late  []*file           // rotated and read to their end, watched for late lines
 	past  []end             // of the last files that were done with, to know their copies by
-	seen  map[fileID]int64  // siblings that are read, or were there before us, as written then
+	seen  map[fileID]trace  // siblings that are read, or were there before us
 	mod   int64             // siblings written before this time, nanoseconds, were read
 
 	begun  atomic.Bool
@@ -188,7 +188,9 @@ func (c *chain) step(ctx context.Context) (time.Duration, error) {
 	}
 	c.mu.Lock()
 	if len(c.queue)+len(c.late)+len(c.incoming) == 0 {
-		c.busy.Store(false)
+		if c.busy.Swap(false) {
+			c.f.ringNames() // what nothing leads to any more is to be forgotten
+		}
 	}
 	c.mu.Unlock()
 	return max(next, time.Millisecond), nil
@@ -270,7 +272,7 @@ func (c *chain) close(g *file) {
 	c.late = slices.DeleteFunc(c.late, func(o *file) bool { return o == g })
 	c.remember(g.id, g.mark)
 	if !g.fresh {
-		c.seen[g.id] = g.mod
+		c.seen[g.id] = trace{g.mod, slices.Clone(g.head)}
 	}
 	f := c.f
 	f.mu.Lock()
@@ -290,6 +292,12 @@ func (c *chain) close(g *file) {
 type end struct {
 	id fileID
 	mark
+}
+
+// A trace is what a file is known by that we need no more: when it was written, and how it begins.
+type trace struct {
+	mod  int64
+	head []byte // none if it is compressed already
 }
 
 // remember keeps where a file ended.

@@ -26,7 +26,7 @@ type plan struct {
 	held   []source.Position
 	done   []source.Position // over, because they were found in a copy
 	lost   []source.Position // not found
-	seen   map[fileID]int64
+	seen   map[fileID]trace
 	moved  bool // a file was renamed meanwhile: look again
 }
 
@@ -89,7 +89,7 @@ func (c *chain) begin(ctx context.Context) (bool, error) {
 // plan looks for the places of c.from beside cur, the log's own file if it is there, and for the files that were never
 // read: those newer than the newest place; on a first start those that the options ask for.
 func (c *chain) plan(cur *file) *plan {
-	p := &plan{sibs: siblings(c.baseName()), places: map[int]*opened{}, newest: nothing, seen: map[fileID]int64{}}
+	p := &plan{sibs: siblings(c.baseName()), places: map[int]*opened{}, newest: nothing, seen: map[fileID]trace{}}
 	for _, q := range c.from {
 		m := markOf(q)
 		if cur != nil && idOf(q) == cur.id {
@@ -131,7 +131,7 @@ func (c *chain) plan(cur *file) *plan {
 	}
 	for i, s := range older {
 		if p.places[i] != nil {
-			p.seen[s.id] = s.mod
+			p.seen[s.id] = traceOf(s)
 			continue
 		}
 		unread := false
@@ -157,7 +157,7 @@ func (c *chain) plan(cur *file) *plan {
 				o.close()
 			}
 		}
-		p.seen[s.id] = s.mod
+		p.seen[s.id] = traceOf(s)
 	}
 	return p
 }
@@ -320,7 +320,7 @@ func (c *chain) adopt(o *opened) *file {
 		slices.Sort(g.names)
 	}
 	f.files[g.id] = g
-	c.seen[g.id] = o.s.mod
+	c.seen[g.id] = traceOf(o.s)
 	c.busy.Store(true)
 	g.noteOff()
 	if g.packed == "" {
@@ -429,13 +429,41 @@ func (c *chain) candidate(s sibling) bool {
 	return s.known && s.size > 0 && s.mod >= c.mod-slack && !c.taken(s.id)
 }
 
-// knows reports whether s was read, or was there before us. What compresses a file gives the result its time, to the
-// nanosecond.
+// knows reports whether s was read, or was there before us. What compresses a file gives the result its time.
 func (c *chain) knows(s sibling) bool {
-	if mod, ok := c.seen[s.id]; ok && mod == s.mod {
+	if t, ok := c.seen[s.id]; ok && t.mod == s.mod {
 		return true
 	}
-	return s.packed != "" && slices.Contains(slices.Collect(maps.Values(c.seen)), s.mod)
+	for _, t := range c.seen {
+		if s.packed == "" || t.mod != s.mod || len(t.head) == 0 {
+			continue
+		}
+		if o, _ := openSibling(s); o != nil {
+			var head [printLen]byte
+			n, _ := io.ReadFull(o.stream, head[:len(t.head)])
+			o.close()
+			if bytes.Equal(head[:n], t.head) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// traceOf looks how s begins, unless it is compressed.
+func traceOf(s sibling) trace {
+	t := trace{mod: s.mod}
+	if s.packed == "" {
+		if fd, st, err := openFile(s.path); err == nil {
+			if idOfStat(&st) == s.id {
+				var head [printLen]byte
+				n, _ := fd.ReadAt(head[:], 0)
+				t.head = bytes.Clone(head[:n])
+			}
+			fd.Close()
+		}
+	}
+	return t
 }
 
 // wasRead reports whether s, one of all, is a copy of what was read and is no longer there itself: compressed meanwhile.
@@ -448,7 +476,7 @@ func (c *chain) wasRead(s sibling, all []sibling) bool {
 	if !slices.ContainsFunc(c.past, func(e end) bool { return o.is(e.mark) && (e.id == s.id || !e.among(all)) }) {
 		return false
 	}
-	c.seen[s.id] = s.mod
+	c.seen[s.id] = traceOf(s)
 	return true
 }
 
