@@ -144,14 +144,14 @@ func (c *court) Run(ctx context.Context) error {
 
 func (c *court) wakeAll() {
 	book := c.judge.Book()
-	if book.Waiting(ledger.Kernel) > 0 {
-		c.wakeKernel()
-	}
 	if book.Waiting(ledger.File) > 0 {
 		c.wakeFile()
 	}
 	if book.Waiting(ledger.State) > 0 || len(c.moved) > 0 {
 		c.wakeState()
+	}
+	if book.Waiting(ledger.Kernel) > 0 {
+		c.wakeKernel() // the last that is woken runs first
 	}
 }
 
