@@ -23,6 +23,7 @@ type child struct {
 	out    io.ReadCloser
 	errors tail
 	began  time.Time
+	follow bool
 
 	stopped atomic.Bool // by us, so its status says nothing
 	waited  bool
@@ -55,7 +56,7 @@ func (j *Journal) start(ctx context.Context, follow bool) (*child, error) {
 	case !j.opts.Since.IsZero():
 		args = append(args, "--since=@"+strconv.FormatInt(j.opts.Since.Unix(), 10))
 	}
-	c := &child{cmd: exec.Command(j.opts.Journalctl, append(args, j.match...)...), began: time.Now()}
+	c := &child{cmd: exec.Command(j.opts.Journalctl, append(args, j.match...)...), began: time.Now(), follow: follow}
 	// Nothing of our environment changes what it prints.
 	c.cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC", "SYSTEMD_COLORS=0"}
 	c.cmd.Stderr = &c.errors
@@ -65,6 +66,9 @@ func (j *Journal) start(ctx context.Context, follow bool) (*child, error) {
 	}
 	if err != nil {
 		return nil, &readError{fmt.Errorf("starting journalctl: %w", err)}
+	}
+	if j.began != nil {
+		j.began(c)
 	}
 	j.mu.Lock()
 	j.last = c.began

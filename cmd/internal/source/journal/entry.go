@@ -191,7 +191,11 @@ func (e *entry) appendLine(to []byte) (line []byte, cut bool) {
 		to = append(to, ']')
 	}
 	to = append(to, ": "...)
-	to = appendEscaped(to, e.message)
+	message := e.message
+	if !e.cut {
+		message = bytes.TrimRight(message, "\r\n")
+	}
+	to = appendEscaped(to, message)
 	if cut = e.cut || len(to)-from > source.MaxLine; cut {
 		to = to[:min(len(to), from+source.MaxLine)]
 	}
@@ -214,9 +218,6 @@ func appendWord(to, name []byte, without string) []byte {
 
 // appendEscaped appends a text with its control characters as rsyslog writes them, so that it stays one line.
 func appendEscaped(to, text []byte) []byte {
-	for len(text) > 0 && (text[len(text)-1] == '\n' || text[len(text)-1] == '\r') {
-		text = text[:len(text)-1]
-	}
 	for {
 		i := bytes.IndexFunc(text, isControl)
 		if i < 0 {

@@ -62,6 +62,7 @@ type Journal struct {
 	opts  Options
 	log   *slog.Logger
 	roots []string      // where journal files are
+	began func(*child)  // for tests: told of each journalctl
 	retry time.Duration // the first pause after a failure of journalctl; it doubles up to 64 times that
 
 	place    place // where reading goes on; this and the next are Run's

@@ -109,12 +109,23 @@ func (r *Remote) put(at int64, fields []string) {
 
 // Field is one field in the form that journald's socket and systemd-journal-remote take, whatever its value holds.
 func Field(name, value string) []byte {
+	if value == "" {
+		return []byte(name + "=\n") // a length of zero is not taken
+	}
 	b := append([]byte(name), '\n')
 	size := uint64(len(value))
 	for i := range 8 {
 		b = append(b, byte(size>>(8*i)))
 	}
 	return append(append(b, value...), '\n')
+}
+
+// Settle returns when all that was written so far can be read.
+func (r *Remote) Settle() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.end()
+	r.begin()
 }
 
 // Rotate goes over to another file.
