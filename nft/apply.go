@@ -22,6 +22,8 @@ type applier struct {
 	// known tells of each change of this transaction whether its host or range is in the kernel, and must be deleted
 	// before anything else.
 	known []bool
+	// crowd says that hosts which were to be added have turned out to be there: the next are looked up before.
+	crowd bool
 }
 
 // maxTries is how often a transaction is tried when an element ended, or somebody changed a range, under our hands.
@@ -154,12 +156,13 @@ func clusters(changes []Change, ranges []int, room int) int {
 // applyWindow makes one transaction of the changes that order lists, or several when it has to.
 func (k *Keeper) applyWindow(ctx context.Context, changes []Change, order []int) error {
 	var err error
+	look := k.apply.crowd // else hope that nothing of it is there
 	for try := 0; len(order) > 0; {
 		if err = ctx.Err(); err != nil {
 			return err
 		}
 		order = k.lastOnly(changes, order)
-		if err = k.compose(ctx, changes, order); err != nil {
+		if err = k.compose(ctx, changes, order, look); err != nil {
 			return err
 		}
 		if k.batch.n == 2 { // its begin and its end
@@ -189,6 +192,10 @@ func (k *Keeper) applyWindow(ctx context.Context, changes []Change, order []int)
 			return k.crowded(ctx, changes, order)
 		case kernel.errno == unix.ENOENT && k.batch.typeOf(kernel.index) == unix.NFT_MSG_DELSETELEM:
 		case kernel.errno == unix.EEXIST && k.batch.typeOf(kernel.index) == unix.NFT_MSG_NEWSETELEM:
+			if !look {
+				look, k.apply.crowd = true, true
+				continue
+			}
 		default:
 			return k.explain(&k.batch, err)
 		}
@@ -265,8 +272,11 @@ func (k *Keeper) lastOnly(changes []Change, order []int) []int {
 // the transaction. So each is looked up, deleted if it is there, and added if it is to be. What changes between the
 // look and the transaction fails it, and it is tried again. All deletions come first, so that what replaces them finds
 // room.
-func (k *Keeper) compose(ctx context.Context, changes []Change, order []int) error {
-	if err := k.lookUp(ctx, changes, order); err != nil {
+//
+// New hosts are most of what comes: unless look is set, hosts alone that are all to be added are not looked up, since
+// the transaction fails when one of them is there.
+func (k *Keeper) compose(ctx context.Context, changes []Change, order []int, look bool) error {
+	if err := k.lookUp(ctx, changes, order, look); err != nil {
 		return err
 	}
 	b, a := &k.batch, &k.apply
@@ -299,15 +309,18 @@ func (k *Keeper) compose(ctx context.Context, changes []Change, order []int) err
 }
 
 // lookUp fills known.
-func (k *Keeper) lookUp(ctx context.Context, changes []Change, order []int) error {
+func (k *Keeper) lookUp(ctx context.Context, changes []Change, order []int, look bool) error {
 	known := k.apply.known[:0]
 	hosts := k.apply.hosts[:0]
 	var open [sets]bool
+	look = look || slices.ContainsFunc(order, func(i int) bool { return changes[i].Set.Ranges() || changes[i].over() })
 	for n, i := range order {
 		c := &changes[i]
 		known = append(known, false)
 		if !c.Set.Ranges() {
-			hosts = append(hosts, n)
+			if look {
+				hosts = append(hosts, n)
+			}
 			continue
 		}
 		open[c.Set] = open[c.Set] || c.endless() && !c.over()
@@ -319,11 +332,14 @@ func (k *Keeper) lookUp(ctx context.Context, changes []Change, order []int) erro
 	}
 	k.apply.known, k.apply.hosts = known, hosts
 	for len(hosts) > 0 {
-		some := hosts[:min(len(hosts), maxAsk)]
+		some := hosts[:min(len(hosts), k.query.flight)]
 		if err := k.lookUpHosts(ctx, changes, order, some); err != nil {
 			return err
 		}
 		hosts = hosts[len(some):]
+	}
+	if look {
+		k.apply.crowd = slices.Contains(known, true)
 	}
 	for _, s := range Sets {
 		if open[s] {

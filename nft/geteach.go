@@ -8,13 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const (
-	// answerSize is what an answer takes of our queue in the kernel, at most: a page and its bookkeeping.
-	answerSize = 4608
-	// maxFlight is the most questions of one write: their answers are read before the next ones are asked.
-	maxFlight = 2048
-)
-
 // GetEach looks up the hosts and ranges that wanted yields, of which only Set and First count, and hands each to f with
 // what the set has under just that address, in order, until f returns an error, which it returns. It is Get for many: a
 // million hosts take a few seconds, and nothing but the questions on their way is kept. If a set is missing, the error is
@@ -26,10 +19,6 @@ func (k *Keeper) GetEach(ctx context.Context, wanted iter.Seq[Element], f func(w
 	}
 	defer sock.close()
 	q := questions{k: k, sock: sock}
-	flight := maxFlight
-	if given, err := sock.conn.ReadBuffer(); err == nil {
-		flight = max(maxAsk, min(flight, given/answerSize))
-	}
 	var stopped error // of f: returned as it is
 	answer := func() error {
 		if err := q.ask(ctx); err != nil {
@@ -49,7 +38,7 @@ func (k *Keeper) GetEach(ctx context.Context, wanted iter.Seq[Element], f func(w
 			return err
 		}
 		q.asked = append(q.asked, question{wanted: e})
-		if len(q.asked) == flight {
+		if len(q.asked) == sock.flight {
 			if err = answer(); err != nil {
 				break
 			}

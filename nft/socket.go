@@ -21,6 +21,11 @@ const (
 	receiveSize = 64 << 10
 	// queueSize is asked for as the kernel's buffer for answers: a failed transaction gets one for each message.
 	queueSize = 4 << 20
+	// answerSize is what an answer takes of the kernel's buffer, at most: a page and its bookkeeping.
+	answerSize = 4608
+	// maxFlight is the most questions that are asked at once, leastFlight what fits any buffer.
+	maxFlight   = 2048
+	leastFlight = 32
 	// maxPorts is how many ports of former sockets we know as our own.
 	maxPorts = 64
 )
@@ -55,6 +60,7 @@ type socket struct {
 	raw       syscall.RawConn
 	seq       uint32
 	limit     int    // bytes that one sendmsg takes
+	flight    int    // questions that may be asked before the answers are read
 	buf       []byte // for receiving
 	ports     *ports // told of each new port; may be nil
 	committed uint32 // transactions that the kernel took
@@ -80,9 +86,12 @@ func (s *socket) dial() error {
 		// An error otherwise carries the whole message that caused it, up to 64 KiB.
 		err = errors.Join(conn.SetOption(netlink.CapAcknowledge, true), conn.SetOption(netlink.ExtendedAcknowledge, true))
 	}
-	given := 0
+	given, room := 0, 0
 	if err == nil {
 		given, err = conn.WriteBuffer()
+	}
+	if err == nil {
+		room, err = conn.ReadBuffer()
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("set up a netlink socket: %w", err), conn.Close())
@@ -90,6 +99,7 @@ func (s *socket) dial() error {
 	s.conn = conn
 	s.dials++
 	s.limit = min(maxTransaction, given-32) // net/netlink/af_netlink.c, netlink_sendmsg
+	s.flight = max(leastFlight, min(room/answerSize, maxFlight))
 	if s.ports != nil {
 		s.ports.add(conn.PID())
 	}
@@ -270,10 +280,7 @@ func (s *socket) ask(ctx context.Context, w *wire, dump bool, f func(header, []b
 	}
 }
 
-// maxAsk is how many requests askAll takes. Their answers must fit the queue, where it is capped too.
-const maxAsk = 32
-
-// askAll sends several requests for one thing each, and tells f which of them is there, by its number from 0.
+// askAll sends up to flight requests for one thing each, and tells f which of them is there, by its number from 0.
 func (s *socket) askAll(w *wire, f func(i int, there bool)) error {
 	n := w.n
 	first := s.next(n)
