@@ -45,6 +45,7 @@ type reader struct {
 	policies []string
 	scanner  *match.Scanner
 	told     bool // that lines without a time stamp count at their arrival
+	hits     int  // in the last chunk
 
 	mu        sync.Mutex
 	layout    string
@@ -106,6 +107,9 @@ func (l *logs) judge(ctx context.Context, r *reader, c source.Chunk, from origin
 	f := finding{live: c.Live, next: c.Next, done: c.Done}
 	if r != nil && len(c.Lines) > 0 {
 		f.log = r.name
+		if r.hits > 0 && !c.Live { // in a flood, chunks are alike
+			f.hits = make([]policy.Hit, 0, r.hits+r.hits/16)
+		}
 		r.scanner.Scan(c.Lines, c.Arrived, func(m match.Match) {
 			h := policy.Hit{
 				Policy: r.policies[m.Job], Host: m.Host, Stamp: m.Stamp, Arrived: c.Arrived, Live: c.Live, Fields: m.Fields,
@@ -114,6 +118,7 @@ func (l *logs) judge(ctx context.Context, r *reader, c source.Chunk, from origin
 				f.hits = append(f.hits, h)
 			}
 		})
+		r.hits = len(f.hits)
 		r.note(l.log)
 	}
 	select {
