@@ -9,6 +9,11 @@ import (
 // tolerance is how far a live line's own time may be from its arrival before the stamp is held to be wrong.
 const tolerance = time.Minute
 
+// farAhead is how far ahead of its arrival a backlog's line may be stamped because of a wrong zone: zones are up to 26
+// hours apart. A line that is further ahead says that the host's own clock is behind, as that of a machine whose battery
+// is empty, until it hears the time.
+const farAhead = 36 * time.Hour
+
 // clock judges the time stamps of one log.
 type clock struct {
 	skew    time.Duration // arrival less stamp as last seen live; 0 within the tolerance
@@ -18,7 +23,9 @@ type clock struct {
 // time is when the failure of h happened. A live line counts at its own time, or at its arrival where the two differ
 // by more than the tolerance: the writer's clock or zone is wrong, and the difference is remembered. A line from a
 // backlog counts at its own time put right by that difference, and no further ahead of its arrival than a live line
-// could: a line that is read again after a crash counts as it did before.
+// could: a line that is read again after a crash counts as it did before. But when it is so far ahead that the host's
+// clock must be wrong, it counts at its own time: to count a year of lines at the moment of their arrival would ban hosts
+// for failures months apart.
 func (c *clock) time(h policy.Hit) time.Time {
 	if h.Stamp.IsZero() {
 		return h.Arrived
@@ -28,7 +35,8 @@ func (c *clock) time(h policy.Hit) time.Time {
 		if c.skew != 0 {
 			ahead = 0 // then live lines count at their arrival
 		}
-		if t := h.Stamp.Add(c.skew); t.Sub(h.Arrived) <= ahead {
+		t := h.Stamp.Add(c.skew)
+		if off := t.Sub(h.Arrived); off <= ahead || off > farAhead {
 			return t
 		}
 		return h.Arrived

@@ -170,6 +170,9 @@ func (j *Judge) Hit(log string, h policy.Hit) Verdict {
 		v.Host, _ = h.Host.Addr().Prefix(j.set.IPv6Prefix)
 	}
 	at := v.At.Unix()
+	if h.Live {
+		j.forgetFuture(j.ids[p.Name], v.Host, at)
+	}
 	n, earned := j.windows.Add(j.ids[p.Name], v.Host, at, p.MaxRetry, p.FindTime)
 	v.Kind, v.Failures = Found, n
 	j.book.Touch(v.Host, at)
@@ -194,6 +197,17 @@ func (j *Judge) Hit(log string, h policy.Hit) Verdict {
 		v.Kind = Again
 	}
 	return v
+}
+
+// setBack is how much later than now a failure may have been counted without the clock having been set back since.
+const setBack = 5 * time.Minute
+
+// forgetFuture forgets the failures of a host that fails now when they lie in the future, from before the clock was set
+// back. The window would take the new ones for older than it is long, and never ban the host again.
+func (j *Judge) forgetFuture(id window.PolicyID, host netip.Prefix, now int64) {
+	if _, last := j.windows.Count(id, host, now, policy.Forever); last-now > int64(setBack/time.Second) {
+		j.windows.Forget(id, host)
+	}
 }
 
 // Take enters a ban by a person's will, whatever stands in the book. A host that the allowlist covers is refused:

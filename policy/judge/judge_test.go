@@ -173,6 +173,11 @@ func TestTimeRule(t *testing.T) {
 			{stamp: -2 * hour, arrived: 2 * time.Minute, want: -2 * hour},
 		}, 0},
 		{"a backlog from the future counts now", []step{{stamp: hour, arrived: 0, want: 0}}, 0},
+		{"a backlog from a day that no zone explains keeps its own time", []step{
+			{stamp: 400 * 24 * hour, arrived: 0, want: 400 * 24 * hour},
+			{stamp: 401 * 24 * hour, arrived: time.Second, want: 401 * 24 * hour},
+			{stamp: time.Minute, arrived: time.Minute, live: true, want: time.Minute},
+		}, 0},
 		{"a little ahead, live and read again", []step{
 			{stamp: 20 * time.Second, arrived: 0, live: true, want: 20 * time.Second},
 			{stamp: 20 * time.Second, arrived: 5 * time.Second, want: 20 * time.Second},
@@ -199,6 +204,55 @@ func TestTimeRule(t *testing.T) {
 				t.Errorf("skew %s, want %s", c.skew, tt.skew)
 			}
 		})
+	}
+}
+
+// TestClockBack: failures that were counted by a clock that was ahead don't keep those after it from counting.
+func TestClockBack(t *testing.T) {
+	j := newJudge(seed)
+	for range 2 {
+		j.Hit("log", hit(seed.Name, "192.0.2.1", t0.Add(24*365*time.Hour)))
+		j.Hit("log", hit(seed.Name, "192.0.2.2", t0.Add(4*time.Minute)))
+	}
+	for i, want := range []Kind{Found, Found, Banned} {
+		if v := j.Hit("log", hit(seed.Name, "192.0.2.1", t0)); v.Kind != want || v.Failures != i+1 {
+			t.Errorf("failure %d after the clock was set back: %v, %d failures", i+1, v.Kind, v.Failures)
+		}
+	}
+	// What is a little late is no clock that was set back: nothing is forgotten.
+	if v := j.Hit("log", hit(seed.Name, "192.0.2.2", t0)); v.Kind != Banned {
+		t.Errorf("the third failure within minutes: %v", v.Kind)
+	}
+}
+
+// TestClockBehind: a host whose clock is years behind its log bans nobody for failures that are months apart, and
+// those who earned it, until the clock is set.
+func TestClockBehind(t *testing.T) {
+	j := newJudge(seed)
+	now := time.Date(1970, 1, 1, 0, 1, 0, 0, time.UTC)
+	back := func(host string, at time.Time) Verdict {
+		h := hit(seed.Name, host, at)
+		h.Live, h.Arrived = false, now
+		return j.Hit("log", h)
+	}
+	for i := range 12 {
+		if v := back("192.0.2.1", t0.AddDate(0, i, 0)); v.Kind != Found || v.Failures != 1 {
+			t.Errorf("failure of month %d: %v, %d failures", i, v.Kind, v.Failures)
+		}
+	}
+	for i := range 3 {
+		if v := back("192.0.2.2", t0.Add(time.Duration(i)*time.Minute)); i == 2 && (v.Kind != Banned || v.Ban.At != t0.Add(2*time.Minute).Unix()) {
+			t.Errorf("three within minutes: %+v", v)
+		}
+	}
+	// Those who fail now are banned by the clock as it is.
+	for i := range 3 {
+		if v := j.Hit("log", hit(seed.Name, "192.0.2.1", now)); (v.Kind == Banned) != (i == 2) {
+			t.Errorf("live failure %d: %v", i+1, v.Kind)
+		}
+	}
+	if over := j.Book().EndOver(t0.AddDate(1, 0, 0)); len(over) != 2 {
+		t.Errorf("%d bans are over once the clock is set", len(over))
 	}
 }
 
