@@ -13,6 +13,12 @@ type shifter struct {
 	width   int
 	shift   [pairs]uint8  // how far a window's end can be from a pair, at least; 0: one may end with it
 	ends    [256][]window // by a hash of the pair that a window ends with
+
+	// The text at hand.
+	spots  []spot // of the stretch that was searched last
+	used   int    // how many of them are done with
+	done   int    // where the next stretch begins
+	second []spot // memory
 }
 
 // pairs is how many pairs of bytes are told apart: all of ASCII.
@@ -100,28 +106,98 @@ func (n *needle) cases(i int) []byte {
 	return n.text[i : i+1]
 }
 
-// find looks for the first window in b that begins at from or later and is a needle's, and notes in next where the needles
-// are whose windows it is. It returns where the window begins, or -1.
-func (g *shifter) find(b []byte, from int, next []int) int {
-	for end := from + g.width - 1; end < len(b); {
-		p := pair(b[end-1 : end+1])
-		if skip := g.shift[p]; skip > 0 {
-			end += int(skip)
-			continue
-		}
-		at, found := end-g.width+1, false
-		for _, w := range g.ends[hash(p)] {
-			if b[at]|w.fold == w.first && g.needles[w.needle].at(b, at-w.offset) {
-				next[w.needle] = at - w.offset
-				found = true
+// begin makes ready for a new text.
+func (g *shifter) begin() { g.spots, g.used, g.done = g.spots[:0], 0, 0 }
+
+// first is where in b the first line with a needle at pos or behind it has one, len(b) if there is none. pos never goes
+// back.
+func (g *shifter) first(b []byte, pos int) int {
+	for {
+		for ; g.used < len(g.spots); g.used++ {
+			if at := g.spots[g.used].at; at >= pos {
+				return at
 			}
 		}
-		if found {
-			return at
+		if g.done = max(g.done, pos); g.done >= len(b) {
+			return len(b)
 		}
-		end++
+		g.stretch(b)
 	}
-	return -1
+}
+
+// line notes in next all needles between the place that first found and end, which is the end of its line.
+func (g *shifter) line(b []byte, end int, next []int) {
+	for {
+		for ; g.used < len(g.spots); g.used++ {
+			p := g.spots[g.used]
+			if p.at >= end {
+				return
+			}
+			next[p.needle] = p.at
+		}
+		if g.done >= end {
+			return
+		}
+		g.stretch(b)
+	}
+}
+
+// A spot is where a needle is. Those of one stretch are in order of lines.
+type spot struct{ at, needle int }
+
+// stretchSize is how much is searched at once.
+const stretchSize = 32 << 10
+
+// stretch finds the needles whose windows begin in the next stretch of b. It works at both halves of it in turns: each
+// step waits for the one before, and so two ways take hardly longer than one.
+func (g *shifter) stretch(b []byte) {
+	from, to := g.done, min(g.done+stretchSize, len(b))
+	g.spots, g.used, g.done = g.spots[:0], 0, to
+	last := g.width - 1
+	end := min(to+last, len(b))
+	mid := from + (to-from)/2 + last
+	g.second = g.second[:0]
+	i, j := from+last, mid
+	for i < mid && j < end {
+		x, y := g.shift[pair(b[i-1:i+1])], g.shift[pair(b[j-1:j+1])]
+		if x == 0 {
+			g.spots = g.stop(b, i, g.spots)
+			x = 1
+		}
+		if y == 0 {
+			g.second = g.stop(b, j, g.second)
+			y = 1
+		}
+		i += int(x)
+		j += int(y)
+	}
+	g.spots = g.rest(b, i, min(mid, end), g.spots)
+	g.second = g.rest(b, j, end, g.second)
+	g.spots = append(g.spots, g.second...)
+}
+
+// rest searches the windows that end from i on and before end.
+func (g *shifter) rest(b []byte, i, end int, to []spot) []spot {
+	for i < end {
+		x := g.shift[pair(b[i-1:i+1])]
+		if x == 0 {
+			to = g.stop(b, i, to)
+			x = 1
+		}
+		i += int(x)
+	}
+	return to
+}
+
+// stop compares the needles that have a window like the one that ends with b[end].
+func (g *shifter) stop(b []byte, end int, to []spot) []spot {
+	at := end - g.width + 1
+	for _, w := range g.ends[hash(pair(b[end-1:end+1]))] {
+		if b[at]|w.fold == w.first && g.needles[w.needle].at(b, at-w.offset) {
+			to = append(to, spot{at - w.offset, w.needle})
+		}
+	}
+	return to
 }
 
 // probes is how often find looks into a text, and how often it stops to compare.

@@ -14,7 +14,6 @@ type sieve struct {
 
 	alone    []int    // needles that are looked for one by one
 	group    *shifter // finds all others; nil: there are none
-	groupAt  int      // where it found something next; before the current line: it has to look
 	unlooked int      // bytes that may still pass before the text is looked at anew
 }
 
@@ -28,7 +27,7 @@ const (
 const (
 	costByte  = 5   // of a block, for bytes.IndexByte to pass
 	costStop  = 400 // for an anchor that is compared
-	costProbe = 330 // of a shifter
+	costProbe = 200 // of a shifter
 	costEnd   = 1500
 )
 
@@ -46,7 +45,9 @@ func (s *sieve) begin(block []byte) {
 	for i := range s.next {
 		s.next[i] = -1
 	}
-	s.groupAt = -1
+	if s.group != nil {
+		s.group.begin()
+	}
 }
 
 // plan chooses how to look for the needles in text that is like block's.
@@ -110,23 +111,15 @@ func (s *sieve) first(block []byte, pos int) int {
 		first = min(first, n)
 	}
 	if s.group != nil {
-		if s.groupAt < pos {
-			if s.groupAt = s.group.find(block, pos, s.next); s.groupAt < 0 {
-				s.groupAt = len(block)
-			}
-		}
-		first = min(first, s.groupAt)
+		first = min(first, s.group.first(block, pos))
 	}
 	return first
 }
 
 // line notes all needles of the line that ends at end, after first has found one in it.
 func (s *sieve) line(block []byte, end int) {
-	if s.group == nil {
-		return
-	}
-	for s.groupAt >= 0 && s.groupAt < end {
-		s.groupAt = s.group.find(block[:end], s.groupAt+1, s.next)
+	if s.group != nil {
+		s.group.line(block, end, s.next)
 	}
 }
 

@@ -51,11 +51,11 @@ func (p *pattern) wanted() []int {
 // A walk and regexp agree on random patterns, and on texts that match them, or nearly.
 func TestWalkRandom(t *testing.T) {
 	var ended [unsure + 1]int
-	for seed := range uint64(3000) {
+	for seed := range uint64(1200) {
 		walkRandom(t, seed, &ended)
 	}
 	t.Logf("missed, matched, unsure: %v", ended)
-	if ended[matched] < 2000 || ended[missed] < 2000 || ended[unsure] > ended[matched] {
+	if ended[matched] < 800 || ended[missed] < 800 || ended[unsure] > ended[matched] {
 		t.Errorf("missed, matched, unsure: %v: the test compares too little", ended)
 	}
 }
@@ -171,7 +171,7 @@ func TestWalkGivesUp(t *testing.T) {
 }
 
 func TestMatchesNothing(t *testing.T) {
-	for seed := range uint64(3000) {
+	for seed := range uint64(1200) {
 		m := maker{rand.New(rand.NewPCG(seed, 5))}
 		src := m.pattern(m.IntN(5))
 		tree, err := syntax.Parse(src, syntax.Perl)
