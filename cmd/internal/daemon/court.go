@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,7 @@ type court struct {
 	waiters   []*waiter
 	backlog   map[string]time.Time // logs that sent lines from a backlog, and when last
 
+	told    []told              // is to be logged, when who protects has what it needs
 	landed  func(time.Duration) // told how long a live line's ban took into the kernel; nil: nobody
 	landing map[netip.Prefix]time.Time
 }
@@ -59,6 +61,19 @@ type call struct {
 	f    func(*judge.Judge)
 	done chan struct{}
 }
+
+// told is a hit and what the judge said.
+type told struct {
+	judge.Verdict
+	hit policy.Hit
+}
+
+const (
+	// maxTold bounds what waits to be logged.
+	maxTold = 16_000
+	// toldAtOnce takes some 20 µs.
+	toldAtOnce = 8
+)
 
 type policyStats struct {
 	found, banned uint64
@@ -118,10 +133,15 @@ func (c *court) do(ctx context.Context, f func(*judge.Judge)) error {
 // Run judges until ctx ends. The tasks that send to it have ended by then.
 func (c *court) Run(ctx context.Context) error {
 	defer close(c.over)
+	defer c.report(maxTold)
 	close(c.ready)
 	end := time.NewTimer(0)
 	defer end.Stop()
 	for {
+		var rest <-chan struct{} // to report
+		if len(c.told) > 0 {
+			rest = closed
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -131,9 +151,15 @@ func (c *court) Run(ctx context.Context) error {
 		case f := <-c.found:
 			c.hear(f)
 		case <-end.C:
+		case <-rest:
+			c.report(toldAtOnce)
+			continue
 		}
 		c.endBans()
 		c.wakeAll()
+		if len(c.told) > 0 {
+			runtime.Gosched() // whoever was woken goes first
+		}
 		if next, ok := c.judge.Book().NextEnd(); ok {
 			end.Reset(max(0, time.Unix(next, 0).Sub(c.now())))
 		} else {
@@ -181,7 +207,9 @@ func (c *court) hearRest() {
 // hear judges what one chunk brought and takes over its position: the two are committed together.
 func (c *court) hear(f finding) {
 	for _, h := range f.hits {
-		c.hit(f.log, h)
+		if c.hit(f.log, h); len(c.told) == maxTold {
+			c.report(maxTold)
+		}
 	}
 	for _, p := range f.done {
 		key := positionKey(p)
@@ -228,6 +256,34 @@ func (c *court) hit(log string, h policy.Hit) {
 	s.found++
 	s.last = v.At
 	c.recent.add(v, h.Fields)
+	if v.Kind == judge.Banned || v.Kind == judge.Moved {
+		s.banned++
+		if h.Live && c.landed != nil && len(c.landing) < maxLanding {
+			c.landing[v.Host] = h.Arrived
+		}
+	}
+	if v.Kind != judge.Found || isRecent(&v, &h) {
+		c.told = append(c.told, told{v, h})
+	}
+}
+
+// isRecent reports whether a failure gets a log line of its own. Old ones of a backlog are told by their bans: a line
+// each would be a second copy of the log.
+func isRecent(v *judge.Verdict, h *policy.Hit) bool { return h.Arrived.Sub(v.At) < recentFailure }
+
+// report logs up to most of what was judged.
+func (c *court) report(most int) {
+	n := min(most, len(c.told))
+	for i := range n {
+		c.logHit(&c.told[i])
+	}
+	if c.told = c.told[n:]; len(c.told) == 0 {
+		c.told = nil
+	}
+}
+
+func (c *court) logHit(v *told) {
+	h := &v.hit
 	host := mirror.Host(v.Host)
 	if v.Kind == judge.Allowed {
 		if h.Live {
@@ -235,12 +291,8 @@ func (c *court) hit(log string, h policy.Hit) {
 		}
 		return
 	}
-	// Old failures of a backlog are told by their bans: a line each would be a second copy of the log.
-	if h.Arrived.Sub(v.At) < recentFailure {
+	if isRecent(&v.Verdict, h) {
 		c.log.Info(fmt.Sprintf("[%s] Found %s%s", v.Policy, mirror.Host(h.Host), fieldsText(h.Fields)))
-	}
-	if h.Live && c.landed != nil && (v.Kind == judge.Banned || v.Kind == judge.Moved) && len(c.landing) < maxLanding {
-		c.landing[v.Host] = h.Arrived
 	}
 	step := ""
 	if v.Offences > 1 {
@@ -248,10 +300,8 @@ func (c *court) hit(log string, h policy.Hit) {
 	}
 	switch v.Kind {
 	case judge.Banned:
-		s.banned++
 		c.log.Info(fmt.Sprintf("[%s] Ban %s %s (%s%s)", v.Policy, host, mirror.Until(v.Ban), plural(v.Failures, "failure"), step))
 	case judge.Moved:
-		s.banned++
 		c.log.Info(fmt.Sprintf("[%s] Ban %s now %s (%s%s)", v.Policy, host, mirror.Until(v.Ban), plural(v.Failures, "failure"), step))
 	case judge.Again:
 		c.log.Info(fmt.Sprintf("[%s] %s already banned %s by %s", v.Policy, host, mirror.Until(v.Ban), mirror.Label(v.Ban)))

@@ -53,19 +53,27 @@ func (h *logHandler) WithAttrs([]slog.Attr) slog.Handler           { return h }
 func (h *logHandler) WithGroup(string) slog.Handler                { return h }
 
 func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
-	line := r.Time.Format("2006-01-02 15:04:05.000 ")
-	word := map[slog.Level]string{slog.LevelError: "ERROR ", slog.LevelWarn: "WARNING "}[r.Level]
-	if h.journal {
-		// See sd-daemon(3) for the prefix.
-		line = map[slog.Level]string{slog.LevelError: "<3>", slog.LevelWarn: "<4>", slog.LevelDebug: "<7>"}[r.Level]
-		word = ""
+	var word, priority string // see sd-daemon(3) for the priority
+	switch r.Level {
+	case slog.LevelError:
+		word, priority = "ERROR ", "<3>"
+	case slog.LevelWarn:
+		word, priority = "WARNING ", "<4>"
+	case slog.LevelDebug:
+		priority = "<7>"
 	}
-	line += word + r.Message
+	line := make([]byte, 0, 160)
+	if h.journal {
+		line = append(line, priority...)
+	} else {
+		line = append(r.Time.AppendFormat(line, "2006-01-02 15:04:05.000 "), word...)
+	}
+	line = append(line, r.Message...)
 	r.Attrs(func(a slog.Attr) bool {
-		line += fmt.Sprintf(" %s=%v", a.Key, a.Value)
+		line = fmt.Appendf(line, " %s=%v", a.Key, a.Value)
 		return true
 	})
-	line += "\n"
+	line = append(line, '\n')
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if len(h.queue)+len(line) > queueSize || h.closed {
