@@ -1,7 +1,6 @@
 package judge
 
 import (
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"time"
@@ -16,10 +15,26 @@ const (
 	Skews   Part = "skews"   // how far the logs' time stamps are off
 )
 
+// blockSize is how much memory for keys and values is had at once.
+const blockSize = 4 << 10
+
 // Changed yields what changed since the last call, as bytes for a store; a nil value says that the key is gone. The
 // bytes are the receiver's to keep.
 func (j *Judge) Changed(yield func(p Part, key, value []byte)) {
-	j.windows.Changed(func(key, value []byte) { yield(Windows, bytes.Clone(key), bytes.Clone(value)) })
+	// A flood has a million of them: they share blocks of memory.
+	var block []byte
+	keep := func(b []byte) []byte {
+		if b == nil {
+			return nil
+		}
+		if block == nil || len(b) > cap(block)-len(block) {
+			block = make([]byte, 0, max(blockSize, len(b)))
+		}
+		from := len(block)
+		block = append(block, b...)
+		return block[from:len(block):len(block)]
+	}
+	j.windows.Changed(func(key, value []byte) { yield(Windows, keep(key), keep(value)) })
 	for k := range j.ladder.changed {
 		if r, ok := j.ladder.rungs[k]; ok {
 			yield(Ladder, k.encode(), r.encode())

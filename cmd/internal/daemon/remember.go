@@ -21,11 +21,15 @@ import (
 )
 
 const (
-	// commitEvery is how much of the judgement a crash may have to repeat from the logs.
+	// commitEvery is how much of the judgement a crash mostly has to repeat from the logs.
 	commitEvery = time.Second
 	// commitSoon is the pause after the first commit of a life; it doubles up to commitEvery. So a daemon that never
 	// lives for long gets on with its logs all the same.
 	commitSoon = 20 * time.Millisecond
+	// commitShare keeps the share of time small that goes into commits: in a flood from a million hosts each writes the
+	// whole state. After one that took a second the next comes four seconds later, but never more than commitRarely.
+	commitShare  = 4
+	commitRarely = 30 * time.Second
 )
 
 // buckets says where the state keeps each part of the judge's memory.
@@ -110,11 +114,12 @@ func (m *memory) Run(ctx context.Context) error {
 		case done = <-m.demand:
 		case <-wake:
 		}
+		began := time.Now()
 		err := m.commit(ctx)
 		if done != nil {
 			close(done)
 		}
-		wait := pause
+		wait := max(pause, min(commitShare*time.Since(began), commitRarely))
 		pause = min(2*pause, commitEvery)
 		switch {
 		case ctx.Err() != nil:

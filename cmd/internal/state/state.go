@@ -220,8 +220,8 @@ func unload(tx *bolt.Tx) {
 	_, _, _ = unix.Syscall(unix.SYS_MADVISE, tx.DB().Info().Data, uintptr(tx.Size()), unix.MADV_DONTNEED)
 }
 
-// Commit makes all changes, in their order, or none, in one transaction, and returns when they are on the disk. On
-// an error the caller may try the same changes again later: each says what a key shall hold, not how it differs. A
+// Commit makes all changes, in their order, or none, in one transaction, and returns when they are on the disk. It sorts
+// changes by their keys: those of one key keep their order. On an error the caller may try the same changes again later: each says what a key shall hold, not how it differs. A
 // commit after which the file is mostly free pages also does what Compact does.
 func (s *Store) Commit(changes []Change) error {
 	for i := range changes {
@@ -275,10 +275,7 @@ func (s *Store) commit(changes []Change) error {
 // apply makes the changes in tx and keeps the sums of their buckets in step.
 func apply(tx *bolt.Tx, changes []Change) error {
 	// In the order of the keys bbolt works through its pages once; a stable sort keeps the order of one key's changes.
-	if !slices.IsSortedFunc(changes, compareChanges) {
-		changes = slices.Clone(changes)
-		slices.SortStableFunc(changes, compareChanges)
-	}
+	slices.SortStableFunc(changes, compareChanges)
 	schema := tx.Bucket([]byte(schemaBucket))
 	for len(changes) > 0 {
 		name := changes[0].Bucket
