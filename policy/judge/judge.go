@@ -269,6 +269,14 @@ func (j *Judge) Skew(log string) time.Duration {
 	return 0
 }
 
+// ForgetSkews makes every log's time stamps count as they are until its next live line: the zone changed in which they
+// are read.
+func (j *Judge) ForgetSkews() {
+	for _, c := range j.clocks {
+		c.set(0)
+	}
+}
+
 // Forget drops up to limit hosts that no policy can count any more at now. Call it only when no backlog is being
 // read: a backlog's time is not now.
 func (j *Judge) Forget(now time.Time, limit int) {

@@ -207,6 +207,25 @@ func TestTimeRule(t *testing.T) {
 	}
 }
 
+// TestForgetSkews: what was learned of a log's stamps in one zone is of no use in another, also after a restart.
+func TestForgetSkews(t *testing.T) {
+	j := newJudge(seed)
+	h := hit(seed.Name, "192.0.2.1", t0)
+	h.Stamp = t0.Add(-5 * time.Hour)
+	j.Hit("log", h)
+	j.Changed(func(Part, []byte, []byte) {})
+	j.ForgetSkews()
+	told := false
+	j.Changed(func(p Part, key, value []byte) { told = told || p == Skews && string(key) == "log" })
+	if !told || j.Skew("log") != 0 {
+		t.Errorf("told %v, skew %s", told, j.Skew("log"))
+	}
+	h.Live, h.Stamp, h.Arrived = false, t0.Add(time.Minute), t0.Add(time.Hour)
+	if v := j.Hit("log", h); !v.At.Equal(h.Stamp) {
+		t.Errorf("a backlog's line counts at %s, want %s", v.At, h.Stamp)
+	}
+}
+
 // TestClockBack: failures that were counted by a clock that was ahead don't keep those after it from counting.
 func TestClockBack(t *testing.T) {
 	j := newJudge(seed)

@@ -31,8 +31,10 @@ type host struct {
 	dir    string
 	binary string
 	peer   *nfttest.Peer
-	small  bool // the daemon's directory is a small disk of its own
-	found  int  // failures that a test counts itself
+	small  bool     // the daemon's directory is a small disk of its own
+	etc    string   // a directory that the daemon has for /etc; "" for the machine's
+	env    []string // added to the daemon's environment
+	found  int      // failures that a test counts itself
 
 	mu      sync.Mutex
 	cmd     *exec.Cmd
@@ -151,7 +153,11 @@ func (h *host) startOnly() {
 		cmd = exec.Command("unshare", "--mount", "sh", "-c", `mount -t tmpfs -o size=512k small "$1" && exec "$2" run --config "$3"`,
 			"sh", h.path("data"), h.binary, h.path("banset.yaml"))
 	}
-	cmd.Env = append(os.Environ(), "JOURNAL_STREAM=")
+	if h.etc != "" {
+		cmd = exec.Command("unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc && exec "$2" run --config "$3"`,
+			"sh", h.etc, h.binary, h.path("banset.yaml"))
+	}
+	cmd.Env = append(append(os.Environ(), "JOURNAL_STREAM="), h.env...)
 	cmd.Stderr = writer(func(p []byte) {
 		h.mu.Lock()
 		defer h.mu.Unlock()

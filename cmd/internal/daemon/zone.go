@@ -155,7 +155,10 @@ func (d *daemon) zoneChanged(ctx context.Context) {
 	name, _ := time.Now().In(z.Location).Zone()
 	d.log.Info(fmt.Sprintf("time zone: it is %s now; stamps without a zone are read in it from here on", name))
 	var positions []source.Position
-	if err := d.court.do(ctx, func(*judge.Judge) { positions = d.court.places() }); err != nil {
+	if err := d.court.do(ctx, func(j *judge.Judge) {
+		positions = d.court.places()
+		j.ForgetSkews()
+	}); err != nil {
 		return // the daemon ends
 	}
 	d.logs = d.newLogs(d.current(), positions)
