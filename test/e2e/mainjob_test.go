@@ -349,7 +349,7 @@ func TestHostileLog(t *testing.T) {
 	h.logged("[exim2-repeater] Ban " + attacker)
 	h.mustDrop(attacker)
 	h.verified()
-	if strings.Contains(h.logText(), "999") {
+	if strings.Contains(h.logText(), "999.1") {
 		t.Errorf("999.1.1.1 was found:\n%s", h.logText())
 	}
 }
