@@ -248,8 +248,8 @@ func (j *Judge) Standings(host netip.Prefix, now time.Time) []Standing {
 		if s.Failures = n; n > 0 {
 			s.Last = time.Unix(last, 0)
 		}
-		if r, ok := j.ladder.rungs[rungKey{p.Name, host}]; ok {
-			s.Offences, s.LastEnd = r.offences, r.end
+		if r, ok := j.ladder.get(rungKey{p.Name, host}); ok {
+			s.Offences, s.LastEnd = int(r.offences), r.end
 		}
 		if s.Failures > 0 || s.Offences > 0 {
 			all = append(all, s)

@@ -35,14 +35,7 @@ func (j *Judge) Changed(yield func(p Part, key, value []byte)) {
 		return block[from:len(block):len(block)]
 	}
 	j.windows.Changed(func(key, value []byte) { yield(Windows, keep(key), keep(value)) })
-	for k := range j.ladder.changed {
-		if r, ok := j.ladder.rungs[k]; ok {
-			yield(Ladder, k.encode(), r.encode())
-		} else {
-			yield(Ladder, k.encode(), nil)
-		}
-	}
-	clear(j.ladder.changed)
+	j.ladder.tell(func(key, value []byte) { yield(Ladder, key, value) })
 	for log, c := range j.clocks {
 		if c.changed {
 			c.changed = false
@@ -54,8 +47,8 @@ func (j *Judge) Changed(yield func(p Part, key, value []byte)) {
 // ChangeAll makes the next Changed yield everything, for a store that is empty.
 func (j *Judge) ChangeAll() {
 	j.windows.MarkAll()
-	for k := range j.ladder.rungs {
-		j.ladder.changed[k] = struct{}{}
+	for slot := range j.ladder.rungs.Slots() {
+		j.ladder.mark(slot)
 	}
 	for _, c := range j.clocks {
 		c.changed = true
@@ -74,7 +67,7 @@ func (j *Judge) Load(p Part, key, value []byte) error {
 			return err
 		}
 		if p := j.policies[k.policy]; p != nil && len(p.BanTime) > 1 {
-			j.ladder.rungs[k] = r
+			j.ladder.set(k, r)
 		}
 		return nil
 	case Skews:
