@@ -28,10 +28,11 @@ type court struct {
 
 	direct bool // there is no goroutine: do runs at once
 
-	found chan finding
-	calls chan call
-	ready chan struct{}
-	over  chan struct{} // closed when it runs no more
+	found     chan finding // from backlogs
+	foundLive chan finding // in lines that were just written; heard before what is found in backlogs
+	calls     chan call
+	ready     chan struct{}
+	over      chan struct{} // closed when it runs no more
 
 	// wake tells the mirrors and the state that there is work for them.
 	wakeKernel, wakeFile, wakeState func()
@@ -55,6 +56,8 @@ type finding struct {
 	hits []policy.Hit
 	next source.Position
 	done []source.Position
+
+	lanes []*lane // of its log's names
 }
 
 type call struct {
@@ -94,7 +97,7 @@ func newCourt(j *judge.Judge, log *slog.Logger) *court {
 	idle := func() {}
 	c := &court{
 		judge: j, log: log, now: time.Now,
-		found: make(chan finding, 64), calls: make(chan call), ready: make(chan struct{}), over: make(chan struct{}),
+		found: make(chan finding, 64), foundLive: make(chan finding, 64), calls: make(chan call), ready: make(chan struct{}), over: make(chan struct{}),
 		wakeKernel: idle, wakeFile: idle, wakeState: idle,
 		stats:     make(map[string]*policyStats),
 		positions: make(map[string]source.Position),
@@ -148,7 +151,10 @@ func (c *court) Run(ctx context.Context) error {
 		case x := <-c.calls:
 			x.f(c.judge)
 			close(x.done)
+		case f := <-c.foundLive:
+			c.hear(f)
 		case f := <-c.found:
+			c.hearLive()
 			c.hear(f)
 		case <-end.C:
 		case <-rest:
@@ -191,10 +197,11 @@ func (c *court) endBans() {
 // places is the positions of all logs. Call it within do.
 func (c *court) places() []source.Position { return slices.Collect(maps.Values(c.positions)) }
 
-// hearRest hears what the sources, which have ended, left in the channel: else the positions would lie behind what was
+// hearRest hears what the sources, which have ended, left in the channels: else the positions would lie behind what was
 // sent, and the next reader would send it again.
 func (c *court) hearRest() {
 	for {
+		c.hearLive()
 		select {
 		case f := <-c.found:
 			c.hear(f)
@@ -206,6 +213,11 @@ func (c *court) hearRest() {
 
 // hear judges what one chunk brought and takes over its position: the two are committed together.
 func (c *court) hear(f finding) {
+	defer func() {
+		for _, l := range f.lanes {
+			l.waiting.Add(-1)
+		}
+	}()
 	for _, h := range f.hits {
 		if c.hit(f.log, h); len(c.told) == maxTold {
 			c.report(maxTold)

@@ -39,6 +39,7 @@ func newJournalLog(l *logs, p *config.Policy, from []source.Position, since time
 		}
 	}
 	j.reader = &reader{
+		lanes:    []*lane{new(lane)},
 		name:     journal.Name(p.JournalMatch),
 		policies: []string{p.Name},
 		// The stamp is of our own making: what the policy says of its files' stamps is not about it.

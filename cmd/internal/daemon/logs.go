@@ -35,6 +35,7 @@ type logs struct {
 
 	mu      sync.Mutex
 	readers map[string]*reader // by the log's names
+	lanes   map[string]*lane   // by name
 	reading map[*journalLog]*journal.Journal
 }
 
@@ -46,6 +47,7 @@ type reader struct {
 	scanner  *match.Scanner
 	told     bool // that lines without a time stamp count at their arrival
 	hits     int  // in the last chunk
+	lanes    []*lane
 
 	mu        sync.Mutex
 	layout    string
@@ -53,7 +55,7 @@ type reader struct {
 }
 
 func newLogs(c *court, log *slog.Logger, policies []*config.Policy, from []source.Position, since time.Time) *logs {
-	l := &logs{court: c, log: log, readers: make(map[string]*reader), choices: make(map[string]*choice),
+	l := &logs{court: c, log: log, readers: make(map[string]*reader), lanes: make(map[string]*lane), choices: make(map[string]*choice),
 		reading: make(map[*journalLog]*journal.Journal)}
 	var patterns []string
 	inFiles := slices.DeleteFunc(slices.Clone(from), func(p source.Position) bool { return p.Cursor != "" })
@@ -121,12 +123,11 @@ func (l *logs) judge(ctx context.Context, r *reader, c source.Chunk, from origin
 		r.hits = len(f.hits)
 		r.note(l.log)
 	}
-	select {
-	case l.court.found <- f:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	var lanes []*lane
+	if r != nil {
+		lanes = r.lanes
 	}
+	return l.court.send(ctx, f, lanes)
 }
 
 // reader finds the reader for a log that is known under these names, nil when no policy reads it.
@@ -151,6 +152,12 @@ func (l *logs) reader(names []string) *reader {
 	}
 	r.name = names[0]
 	r.scanner = match.NewScanner(jobs)
+	for _, name := range names {
+		if l.lanes[name] == nil {
+			l.lanes[name] = new(lane)
+		}
+		r.lanes = append(r.lanes, l.lanes[name])
+	}
 	l.readers[key] = r
 	return r
 }

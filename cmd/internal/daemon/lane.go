@@ -1,0 +1,50 @@
+package daemon
+
+import (
+	"context"
+	"sync/atomic"
+)
+
+// A lane is the way that a log's findings go to the court: one for live lines, which are heard first, and one for
+// backlogs, which may be long. What one log sent stays in order: it changes over only when nothing of it is on its way.
+type lane struct {
+	waiting atomic.Int32 // findings that were not heard yet
+	live    atomic.Bool  // they went the way of live lines
+}
+
+// send sends what a log found. lanes are those of the log's names.
+func (c *court) send(ctx context.Context, f finding, lanes []*lane) error {
+	live := f.live && len(lanes) > 0
+	for _, l := range lanes {
+		if l.waiting.Load() > 0 {
+			live = l.live.Load()
+		}
+	}
+	for _, l := range lanes {
+		l.live.Store(live)
+		l.waiting.Add(1)
+	}
+	f.lanes = lanes
+	way := c.found
+	if live {
+		way = c.foundLive
+	}
+	select {
+	case way <- f:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// hearLive hears the live lines that wait.
+func (c *court) hearLive() {
+	for {
+		select {
+		case f := <-c.foundLive:
+			c.hear(f)
+		default:
+			return
+		}
+	}
+}
