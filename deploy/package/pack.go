@@ -51,7 +51,7 @@ func pack(deb, tree, arch string, r release, files []file) error {
 		}
 	}
 	// One thread, because the size of the machine must not show, and xz because every dpkg reads it.
-	cmd := exec.Command("dpkg-deb", "--root-owner-group", "-Zxz", "-z9", "--threads-max=1", "--build", tree, deb)
+	cmd := exec.Command("dpkg-deb", "--root-owner-group", "-Zxz", "--threads-max=1", "--build", tree, deb)
 	cmd.Env = append(os.Environ(), "SOURCE_DATE_EPOCH="+strconv.FormatInt(r.time.Unix(), 10))
 	return run(cmd)
 }
