@@ -37,9 +37,9 @@ func (c *court) send(ctx context.Context, f finding, lanes []*lane) error {
 	}
 }
 
-// hearLive hears the live lines that wait.
+// hearLive hears the live lines that wait, but not those that come meanwhile without an end.
 func (c *court) hearLive() {
-	for {
+	for range cap(c.foundLive) {
 		select {
 		case f := <-c.foundLive:
 			c.hear(f)
