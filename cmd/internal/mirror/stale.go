@@ -6,6 +6,7 @@ import (
 
 	"banset/policy"
 	"banset/policy/blocklist"
+	"banset/policy/hosts"
 	"banset/policy/ledger"
 )
 
@@ -30,20 +31,25 @@ const maxRecent = 1 << 16
 
 // recent remembers our last changes to the file's lines.
 type recent struct {
-	write uint64               // counts our writes
-	reads map[uint64]time.Time // when somebody may have read the file as it was after that write; the last of each
-	lines map[netip.Prefix]recentLine
+	write uint64                   // counts our writes
+	reads map[uint64]time.Time     // when somebody may have read the file as it was after that write; the last of each
+	lines *hosts.Table[recentLine] // nil: none
+	began time.Time                // what recentLine.at counts from
 }
 
 // maxReads bounds the writes whose readers are remembered.
 const maxReads = 256
 
+// A recentLine takes 60 bytes with its host: a flood brings as many as are remembered.
 type recentLine struct {
-	before   ending // what the file had of the host
+	until    int64         // with line: what the file had of the host
+	at       time.Duration // since recent.began
 	write    uint64
-	at       time.Time
+	line     bool
 	restored bool // put back by rule 3
 }
+
+func (l *recentLine) before() ending { return ending{l.line, l.until} }
 
 // ending is what counts of a host's line: whether there is one, and its end.
 type ending struct {
@@ -73,56 +79,70 @@ func (r *recent) readers(write uint64, now time.Time) (before, after bool) {
 // and who read the file before it has been noted.
 func (r *recent) wrote(now time.Time, before map[netip.Prefix]ending) {
 	r.write++
-	if r.lines == nil || len(r.lines)+len(before) > maxRecent {
+	if r.began.IsZero() {
+		r.began = now
+	}
+	if r.lines == nil || r.lines.Len()+len(before) > maxRecent {
 		old := r.lines
-		r.lines = make(map[netip.Prefix]recentLine)
-		for host, l := range old {
-			if _, after := r.readers(l.write, now); !after && len(old)+len(before) <= 2*maxRecent {
-				r.lines[host] = l
+		r.lines = hosts.New[recentLine]()
+		if old != nil && old.Len()+len(before) <= 2*maxRecent {
+			for slot := range old.Slots() {
+				l := old.At(slot)
+				if _, after := r.readers(l.write, now); !after {
+					*r.lines.At(r.lines.Insert(old.Key(slot))) = *l
+				}
 			}
 		}
 	}
 	for host, was := range before {
-		r.lines[host] = recentLine{before: was, write: r.write, at: now, restored: r.lines[host].restored}
+		key := hosts.KeyOf(host, 0)
+		slot := r.lines.Find(key)
+		if slot == 0 {
+			slot = r.lines.Insert(key)
+		}
+		l := r.lines.At(slot)
+		l.line, l.until, l.at, l.write = was.line, was.until, now.Sub(r.began), r.write
 	}
 }
 
 // stale returns the hosts whose line in the file is as it was before our last change, but not by anybody's will.
 // allowed tells the hosts whose lines stay in the file without being applied.
 func (r *recent) stale(book *ledger.Ledger, file *blocklist.File, allowed func(netip.Prefix) bool, now time.Time) []netip.Prefix {
+	if r.lines == nil {
+		return nil
+	}
 	seen := uint64(0) // the last write that the text has something of
-	var back, doubtful []netip.Prefix
-	for host, l := range r.lines {
+	var back []uint32
+	for slot := range r.lines.Slots() {
+		l, host := r.lines.At(slot), r.lines.Key(slot).Host()
 		if !book.Holds(ledger.File, host) {
 			continue // what we know of it is not what was there
 		}
 		switch inFile, ours := endingIn(file, host), endingOf(book, host); {
-		case inFile == ours && ours != l.before:
+		case inFile == ours && ours != l.before():
 			seen = max(seen, l.write)
 		case inFile.line && inFile.until <= now.Unix():
 			// A ban that is over leaves the file, whoever put its line there.
-		case inFile == l.before && ours != l.before:
-			back = append(back, host)
+		case inFile == l.before() && ours != l.before():
+			back = append(back, slot)
 		}
 	}
-	sure := back[:0]
-	for _, host := range back {
-		l := r.lines[host]
+	var sure, doubtful []netip.Prefix
+	for _, slot := range back {
+		l, host := r.lines.At(slot), r.lines.Key(slot).Host()
 		if l.write <= seen {
 			continue
 		}
 		switch before, after := r.readers(l.write, now); {
 		case !after:
 			sure = append(sure, host)
-		case before && !l.restored && now.Sub(l.at) < staleFor:
+		case before && !l.restored && now.Sub(r.began)-l.at < staleFor:
 			doubtful = append(doubtful, host)
 		}
 	}
 	if len(doubtful) > 0 && otherChanges(book, file, allowed, now, sure, doubtful) {
 		for _, host := range doubtful {
-			l := r.lines[host]
-			l.restored = true
-			r.lines[host] = l
+			r.lines.At(r.lines.Find(hosts.KeyOf(host, 0))).restored = true
 		}
 		return append(sure, doubtful...)
 	}
