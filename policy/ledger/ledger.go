@@ -136,6 +136,7 @@ func (l *Ledger) Take(b policy.Ban) Outcome {
 	if slot != 0 && l.ban(slot) == b {
 		return Unchanged
 	}
+	why := l.reasons.add(reason{b.Policy, b.Note}) // before the old one goes: mostly they are the same
 	outcome := Moved
 	news := slot == 0 || r.until != b.Until
 	if slot == 0 {
@@ -148,7 +149,7 @@ func (l *Ledger) Take(b policy.Ban) Outcome {
 		l.forget(r)
 	}
 	r.at, r.until, r.failures = b.At, b.Until, int32(b.Failures)
-	r.reason = l.reasons.add(reason{b.Policy, b.Note})
+	r.reason = why
 	r.active = max(r.active, b.At)
 	l.byName[b.Policy]++
 	l.setEnd(slot)

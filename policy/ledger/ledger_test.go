@@ -3,6 +3,7 @@ package ledger
 import (
 	"math/rand/v2"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -220,5 +221,193 @@ func TestLatest(t *testing.T) {
 	}
 	for range l.Latest() {
 		break
+	}
+}
+
+// TestCopies compares random work of all copies with plain maps: what each is told, in the end, is the book.
+func TestCopies(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	for range 100 {
+		l := New(0, isHost)
+		book := map[netip.Prefix]policy.Ban{}
+		var held [copies]map[netip.Prefix]policy.Ban
+		for c := range held {
+			held[c] = map[netip.Prefix]policy.Ban{}
+		}
+		tell := func(c Copy, bans []policy.Ban, gone []netip.Prefix, ok bool) {
+			for _, b := range bans {
+				if ok {
+					held[c][b.Host] = b
+				}
+			}
+			for _, host := range gone {
+				if ok {
+					delete(held[c], host)
+				}
+			}
+			l.Done(c, ok)
+		}
+		now := int64(1000)
+		step := func(limit int) {
+			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(rng.IntN(40))}), 32)
+			c := Copy(rng.IntN(int(copies)))
+			switch rng.IntN(8) {
+			case 0, 1, 2:
+				b := policy.Ban{Host: p, At: now, Until: now + int64(rng.IntN(100)), Policy: "p", Failures: rng.IntN(3)}
+				if rng.IntN(3) == 0 {
+					b.Policy, b.Failures, b.Note, b.Until = "", 0, "note", policy.Never
+				}
+				book[p] = b
+				l.Take(b)
+			case 3:
+				l.Remove(p)
+				delete(book, p)
+			case 4:
+				now += int64(rng.IntN(10))
+				for _, b := range l.EndOver(time.Unix(now, 0)) {
+					if book[b.Host] != b || b.Until > now {
+						t.Fatalf("ended at %d: %+v, the book has %+v", now, b, book[b.Host])
+					}
+					delete(book, b.Host)
+				}
+			case 5:
+				l.Mark(c, p)
+			case 6:
+				// A look at the copy that found it right.
+				b, ok := book[p]
+				if got, has := held[c][p]; has == ok && got == b {
+					l.Settle(c, p)
+				}
+			case 7:
+				ok := rng.IntN(4) > 0
+				if c == File && rng.IntN(2) == 0 {
+					fresh := l.Fresh()
+					for _, b := range fresh {
+						if _, has := held[File][b.Host]; has {
+							t.Fatalf("%v is fresh, but the file has a line of it", b.Host)
+						}
+					}
+					tell(File, fresh, nil, ok)
+					return
+				}
+				bans, gone := l.Work(c, limit)
+				tell(c, bans, gone, ok)
+			}
+		}
+		check := func() {
+			waiting, soonest := [copies]int{}, policy.Never
+			for h, b := range book {
+				if got, ok := l.Get(h); !ok || got != b {
+					t.Fatalf("%v: %+v, want %+v", h, got, b)
+				}
+				soonest = min(soonest, b.Until)
+			}
+			for i := range 256 {
+				h := netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}), 32)
+				b, ok := book[h]
+				for c := range copies {
+					got, has := held[c][h]
+					if l.Holds(c, h) {
+						if has != ok || got != b {
+							t.Fatalf("copy %d is said to hold %v and has %+v, %v; want %+v, %v", c, h, got, has, b, ok)
+						}
+					} else {
+						waiting[c]++
+					}
+				}
+			}
+			for c := range copies {
+				if l.Waiting(c) != waiting[c] || l.Pending(c) != waiting[c] {
+					t.Fatalf("copy %d: %d wait, %d are pending, want %d", c, l.Waiting(c), l.Pending(c), waiting[c])
+				}
+			}
+			if next, ok := l.NextEnd(); ok != (soonest != policy.Never) || ok && next != soonest {
+				t.Fatalf("next end %d, %v; want %d", next, ok, soonest)
+			}
+			if l.Len() != len(book) || l.Of("p")+l.Of("") != len(book) {
+				t.Fatalf("%d bans, %d of p and %d by hand; want %d", l.Len(), l.Of("p"), l.Of(""), len(book))
+			}
+		}
+		for range 600 {
+			step(rng.IntN(5))
+			check()
+		}
+		for c := range copies {
+			// The state last: the file's work makes some for it.
+			bans, gone := l.Work(c, 0)
+			tell(c, bans, gone, true)
+		}
+		check()
+		if l.records.Len() != len(book) {
+			t.Errorf("%d records are left of %d bans", l.records.Len(), len(book))
+		}
+		for b := range l.All() {
+			l.Remove(b.Host)
+		}
+		for c := range copies {
+			bans, gone := l.Work(c, 0)
+			tell(c, bans, gone, true)
+		}
+		if l.records.Len() != 0 || len(l.reasons.ids) != 0 || len(l.ends) != 0 {
+			t.Errorf("an empty book has %d records, %d reasons, %d ends", l.records.Len(), len(l.reasons.ids), len(l.ends))
+		}
+	}
+}
+
+// TestEarliest: the order of a file that is written anew.
+func TestEarliest(t *testing.T) {
+	l := New(0, isHost)
+	for i, at := range []int64{30, 10, 20, 10} {
+		l.Take(policy.Ban{Host: netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 0, 2, byte(9 - i)}), 32), At: at, Until: policy.Never})
+	}
+	var got []byte
+	for b := range l.Earliest() {
+		got = append(got, b.Host.Addr().As4()[3])
+	}
+	if want := []byte{6, 8, 7, 9}; !slices.Equal(got, want) {
+		t.Errorf("order %v, want %v", got, want)
+	}
+}
+
+// TestNoAllocations: a ban of a host that had one before needs no memory but for the lists of pending work.
+func TestNoAllocations(t *testing.T) {
+	l := New(0, isHost)
+	b := policy.Ban{Host: netip.MustParsePrefix("192.0.2.1/32"), Until: 1000, Policy: "p", Failures: 5}
+	l.Take(b)
+	if n := testing.AllocsPerRun(1000, func() {
+		b.Until++
+		l.Enter(b)
+		l.Touch(b.Host, b.Until)
+		l.Get(b.Host)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// BenchmarkMemory measures a book whose copies hold it all, and one that nobody has been told of yet:
+//
+//	go test -run '^$' -bench Memory ./policy/ledger
+func BenchmarkMemory(b *testing.B) {
+	const n = 1_000_000
+	heap := func() int64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(m.HeapAlloc)
+	}
+	for b.Loop() {
+		before := heap()
+		l := New(0, isHost)
+		for i := range n {
+			l.Take(policy.Ban{Host: netip.PrefixFrom(netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)}), 32),
+				At: int64(i), Until: int64(i * 7919 % n), Policy: "exim2-repeater", Failures: 10})
+		}
+		b.ReportMetric(float64(heap()-before)/n, "B/pending")
+		for c := range copies {
+			l.Work(c, 0)
+			l.Done(c, true)
+		}
+		b.ReportMetric(float64(heap()-before)/n, "B/ban")
+		runtime.KeepAlive(l)
 	}
 }
