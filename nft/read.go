@@ -268,25 +268,38 @@ func ordinal(p piece) int {
 	return 1
 }
 
-// Count is the number of elements in the set. Where the kernel itself counts hosts, those whose time is over are among
-// them until it frees them, at most a minute later; otherwise it costs a dump. If the set is missing, the error is
-// ErrMissing.
+// Count is the number of elements in the set. Where the kernel does not count itself, it costs a dump; see
+// [Keeper.Counted], also for what else may be among them. If the set is missing, the error is ErrMissing.
 func (k *Keeper) Count(ctx context.Context, s Set) (int, error) {
-	if s >= sets {
-		return 0, fmt.Errorf("nft: count: no such set")
+	n, known, err := k.Counted(ctx, s)
+	if err != nil || known {
+		return n, err
 	}
-	if !s.Ranges() {
-		t, err := k.readSet(ctx, s)
-		if err == nil && !t.found {
-			err = ErrMissing
-		}
-		if err != nil || t.hasCount {
-			return int(t.count), k.fail(fmt.Sprintf("count set %v", s), err)
-		}
-	}
-	n := 0
-	err := k.Dump(ctx, s, func(Element) error { n++; return nil })
+	err = k.Dump(ctx, s, func(Element) error { n++; return nil })
 	return n, err
+}
+
+// Counted is the number of elements in the set as the kernel itself counts them, however many there are. Those whose
+// time is over are among them until it frees them, at most a minute later. known is false where it does not count: on
+// Linux 6.12 and before. If the set is missing, the error is ErrMissing.
+func (k *Keeper) Counted(ctx context.Context, s Set) (n int, known bool, err error) {
+	if s >= sets {
+		return 0, false, fmt.Errorf("nft: count: no such set")
+	}
+	t, err := k.readSet(ctx, s)
+	if err == nil && !t.found {
+		err = ErrMissing
+	}
+	n = int(t.count)
+	if err == nil && t.hasCount && s.Ranges() {
+		// The kernel has two elements for a range and tells half of them, rounded down: the range that goes up to the
+		// top has only one.
+		var open bool
+		if _, open, err = k.lookup(ctx, s, s.top()); open {
+			n++
+		}
+	}
+	return n, t.hasCount, k.fail(fmt.Sprintf("count set %v", s), err)
 }
 
 // Dropped is how many packets and bytes the rules have dropped or rejected since they were made.

@@ -197,6 +197,30 @@ func TestForeignUserdata(t *testing.T) {
 	}
 }
 
+// TestCounted: where the kernel counts, its figure is what a dump has.
+func TestCounted(t *testing.T) {
+	k := ready(t)
+	steps := [][]Change{
+		{add("192.0.2.1", 0), add("192.0.2.2", time.Hour), add("2001:db8::", 0)},
+		{add("10.0.0.0/8", 0), add("11.0.0.0/8", time.Hour), add("12.0.0.7-12.0.0.9", 0), add("2001:db8::/32", 0)},
+		{add("240.0.0.0/4", 0), add("ff00::/8", 0)}, // up to the top: without an end
+		{del("11.0.0.0/8"), del("192.0.2.1")},
+	}
+	for i, changes := range steps {
+		apply(t, k, changes...)
+		for _, s := range Sets {
+			n, known, err := k.Counted(ctx, s)
+			want := len(dump(t, k, s))
+			if err != nil || known && n != want {
+				t.Errorf("step %d: %v has %d elements, %v; the dump has %d", i, s, n, err, want)
+			}
+			if n, err := k.Count(ctx, s); n != want || err != nil {
+				t.Errorf("step %d: %v counts as %d, %v; the dump has %d", i, s, n, err, want)
+			}
+		}
+	}
+}
+
 func TestCountersOfElements(t *testing.T) {
 	k := ready(t, func(c *Config) { c.Counters, c.Hook, c.Direction = true, "input", "any" })
 	apply(t, k, add("127.0.0.1", 0), add("::", 0), add("127.0.0.2/32", 0))

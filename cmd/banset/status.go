@@ -108,20 +108,20 @@ func times(n int) string {
 	return fmt.Sprintf("%d times", n)
 }
 
-// kernelText is what the kernel holds, in words.
+// kernelText is what the kernel holds, in words, as far as it counts that itself (not on Linux 6.12 and before).
 func kernelText(s *control.Status) string {
-	if len(s.Kernel) == 0 {
-		return ""
-	}
 	var parts []string
 	for _, set := range slices.Sorted(maps.Keys(s.Kernel)) {
 		if n := s.Kernel[set]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%s %d", printable(set), n))
 		}
 	}
-	text := "; kernel: none"
-	if len(parts) > 0 {
+	text := ""
+	switch {
+	case len(parts) > 0:
 		text = "; kernel: " + strings.Join(parts, ", ")
+	case len(s.Kernel) > 0:
+		text = "; kernel: none"
 	}
 	if s.Healings > 0 {
 		text += "; put back " + times(s.Healings)

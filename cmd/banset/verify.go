@@ -40,6 +40,8 @@ type verifyReport struct {
 	Source  string  `json:"source"` // what the copies are compared with: "daemon" or "blocklist"
 	Bans    int     `json:"bans"`
 	Differs []drift `json:"differs"`
+
+	unseen []string // sets that were not searched for what no ban has
 }
 
 // A drift is one difference between the copies.
@@ -73,6 +75,9 @@ func (a *app) verify(ctx context.Context) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+	}
+	for _, set := range r.unseen {
+		a.complain("%s is not searched for elements that no ban has: it is too large to list, and this kernel does not count them", set)
 	}
 	if a.json {
 		err = a.printJSON(r)
@@ -135,7 +140,9 @@ func (a *app) compare(ctx context.Context, c *config.Config, keeper *nft.Keeper)
 	r.Bans = bans.Len()
 	p := a.startProgress(int64(r.Bans), func(n uint64) string { return plural(int(n), "ban") })
 	defer p.stop()
-	err = mirror.Verify(ctx, keeper, bans, b.file, allow, a.now(), func(done, _ int) { p.done.Store(int64(done)) }, func(d mirror.Drift) {
+	err = mirror.Verify(ctx, keeper, bans, b.file, allow, a.now(), func(done, _ int) { p.done.Store(int64(done)) }, func(set nft.Set) {
+		r.unseen = append(r.unseen, set.String())
+	}, func(d mirror.Drift) {
 		host := ""
 		if d.Host.IsValid() {
 			host = showHost(d.Host)

@@ -228,12 +228,14 @@ func (d *daemon) status(ctx context.Context) control.Answer {
 	keeper := d.keeper
 	d.mu.Unlock()
 	for _, set := range nft.Sets {
-		n, err := keeper.Count(ctx, set)
+		n, known, err := keeper.Counted(ctx, set)
 		if err != nil {
 			s.Problems = append(s.Problems, err.Error())
 			break
 		}
-		s.Kernel[set.String()] = n
+		if known {
+			s.Kernel[set.String()] = n
+		}
 	}
 	return control.Answer{Status: s}
 }

@@ -542,17 +542,24 @@ func (k *Kernel) some(to []nft.Element, j *judge.Judge, hosts []netip.Prefix, no
 // back, and what only the kernel has is adopted.
 func (k *Kernel) compare(ctx context.Context) error {
 	now := k.Now()
+	bans := 0
+	if err := k.Do(ctx, func(j *judge.Judge) { bans = j.Book().Len() }); err != nil {
+		return err
+	}
 	var standing []nft.Element
 	for _, set := range nft.Sets {
-		n, err := k.Keeper.Count(ctx, set)
+		n, known, err := k.Keeper.Counted(ctx, set)
 		if errors.Is(err, nft.ErrMissing) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
+		if !known {
+			n = bans
+		}
 		if n > dumpable {
-			k.Log.Warn(fmt.Sprintf("kernel: %s has %d elements, too many to read back: all bans of the book are put in anew", set, n))
+			k.Log.Warn(fmt.Sprintf("kernel: %s has some %d elements, too many to read back: all bans of the book are put in anew", set, n))
 			continue
 		}
 		if err := k.Keeper.Dump(ctx, set, func(e nft.Element) error {

@@ -33,10 +33,11 @@ func NewBook(ipv6Prefix int, allow judge.Allow) *ledger.Ledger {
 
 // Verify compares the book of bans with the file's text and with the kernel, element by element and without a dump,
 // and the rules with what they ought to be. allow are the prefixes that must be in none of them. progress is called
-// now and then with how many of how many bans were looked at; nil: nobody. Everything that differs is yielded; an
-// error says that it could not be found out.
+// now and then with how many of how many bans were looked at; nil: nobody. unseen is called for a set that is too large
+// to look for elements that no ban has, as this kernel does not count them. Everything that differs is yielded; an error
+// says that it could not be found out.
 func Verify(ctx context.Context, keeper *nft.Keeper, book *ledger.Ledger, file *blocklist.File, allow judge.Allow,
-	now time.Time, progress func(done, of int), yield func(Drift)) error {
+	now time.Time, progress func(done, of int), unseen func(nft.Set), yield func(Drift)) error {
 	report, err := keeper.Check(ctx)
 	if err != nil {
 		return err
@@ -44,7 +45,7 @@ func Verify(ctx context.Context, keeper *nft.Keeper, book *ledger.Ledger, file *
 	for _, text := range report.Changes {
 		yield(Drift{Text: "kernel: " + text})
 	}
-	v := verifier{keeper: keeper, book: book, file: file, allow: allow, now: now, yield: yield, progress: progress,
+	v := verifier{keeper: keeper, book: book, file: file, allow: allow, now: now, yield: yield, progress: progress, unseen: unseen,
 		found: map[nft.Set]int{}}
 	var nets []policy.Ban
 	for b := range book.Nets() {
@@ -72,6 +73,7 @@ type verifier struct {
 	now      time.Time
 	yield    func(Drift)
 	progress func(done, of int)
+	unseen   func(nft.Set)
 	found    map[nft.Set]int // elements that are there as they ought to be
 }
 
@@ -186,11 +188,15 @@ func (v *verifier) lines() {
 // strangers finds what only the kernel has. The counts tell whether there is anything; only then is a set read.
 func (v *verifier) strangers(ctx context.Context) error {
 	for _, set := range nft.Sets {
-		n, err := v.keeper.Count(ctx, set)
+		n, known, err := v.keeper.Counted(ctx, set)
 		if err != nil {
 			return err
 		}
-		if n <= v.found[set] {
+		if !known && v.found[set] > namedDrifts {
+			v.unseen(set)
+			continue
+		}
+		if known && n <= v.found[set] {
 			continue
 		}
 		if n > namedDrifts+v.found[set] {
