@@ -13,8 +13,107 @@ import (
 // that must not lift a ban, to the package's removal.
 func install(v *visit) {
 	v.installPackage()
+	v.check("systemd-analyze security", func() (string, error) {
+		out, err := v.sh("systemd-analyze security --no-pager banset.service | tail -1")
+		if err != nil {
+			return "", err
+		}
+		var score float64
+		_, rest, _ := strings.Cut(out, "banset.service: ")
+		if _, err := fmt.Sscan(rest, &score); err != nil {
+			return "", fmt.Errorf("%q: %w", out, err)
+		}
+		if score > 1.5 {
+			return "", fmt.Errorf("%.1f, more than 1.5", score)
+		}
+		return fmt.Sprintf("%.1f", score), nil
+	})
 	v.attacks()
-	v.check("all of them at once", func() (string, error) { return "", v.holds() })
+	v.check("the four bans", func() (string, error) { return "", v.holds() })
+	v.rulesets()
+	v.daemonDeaths()
+	v.tight("upgrade of the package", func() error {
+		if err := v.run("DEBIAN_FRONTEND=noninteractive apt-get install -y /root/deb/new.deb"); err != nil {
+			return err
+		}
+		return v.run("banset status | grep -F " + newVersion)
+	})
+	v.tight("reboot, from the first packet", v.reboot)
+	v.tight("power cut, from the first packet", v.reset)
+	v.check("a short ban ends by itself", func() (string, error) {
+		if err := v.run("banset ban " + short + " --for 8s"); err != nil {
+			return "", err
+		}
+		if err := dropped(short, "22"); err != nil {
+			return "", err
+		}
+		if err := v.until(30*time.Second, "! grep -F "+short+" /var/lib/banset/blocklist"); err != nil {
+			return "", err
+		}
+		return "", errors.Join(welcome(short, sshd), v.holds())
+	})
+	v.owner()
+	v.removal()
+}
+
+// rulesets are the three ways in which a ruleset is loaded that begins with "flush ruleset", as Debian's does.
+func (v *visit) rulesets() {
+	v.healed("systemctl enable --now nftables", func() error { return v.run("systemctl enable --now nftables") })
+	v.healed("systemctl restart nftables", func() error { return v.run("systemctl restart nftables") })
+	v.healed("nft -f /etc/nftables.conf", func() error { return v.run("nft -f /etc/nftables.conf") })
+	v.healed("nft flush ruleset", func() error { return v.run("nft flush ruleset") })
+}
+
+// daemonDeaths stops the daemon, in order and by force.
+func (v *visit) daemonDeaths() {
+	v.tight("systemctl stop banset", func() error { return v.run("systemctl stop banset") })
+	v.tight("systemctl start banset", func() error { return v.run("systemctl start banset") })
+	v.tight("kill -9", func() error {
+		return errors.Join(v.run("systemctl kill -s KILL banset.service"),
+			v.until(time.Minute, "systemctl is-active banset.service"))
+	})
+}
+
+// owner makes the table the daemon's own, which only newer kernels can.
+func (v *visit) owner() {
+	const set = `printf 'nftables: {protect: owner}\n' >/etc/banset/conf.d/owner.yaml; systemctl restart banset`
+	flush := func() error { return v.run("nft flush ruleset") }
+	v.tight("protect: owner", func() error { return v.run("mkdir -p /etc/banset/conf.d; " + set) })
+	if v.release == "12" {
+		v.healed("nft flush ruleset, protect: owner", flush)
+	} else {
+		v.tight("nft flush ruleset, protect: owner", flush)
+	}
+	v.tight("kill -9, protect: owner", func() error {
+		return errors.Join(v.run("systemctl kill -s KILL banset.service"),
+			v.until(time.Minute, "systemctl is-active banset.service"))
+	})
+	v.tight("protect: none again", func() error {
+		return v.run("rm /etc/banset/conf.d/owner.yaml; systemctl restart banset")
+	})
+}
+
+// removal takes the package away: its bans stay until it is purged.
+func (v *visit) removal() {
+	v.removed = true
+	v.tight("apt remove", func() error { return v.run("apt-get remove -y banset") })
+	v.removed = false
+	v.tight("installed again", func() error { return v.run("dpkg -i /root/deb/new.deb") })
+	v.check("apt purge", func() (string, error) {
+		if err := v.run("apt-get purge -y banset"); err != nil {
+			return "", err
+		}
+		err := v.run(`set -e
+			! nft list table inet banset
+			for path in /var/lib/banset /run/banset /etc/banset /usr/sbin/banset /etc/systemd/system/*/banset*; do
+				[ ! -e "$path" ] || { echo "$path is left"; exit 1; }
+			done
+			[ -z "$(systemctl --failed --no-legend)" ] || { systemctl --failed; exit 1; }`)
+		for _, from := range v.banned {
+			err = errors.Join(err, welcome(from, sshd))
+		}
+		return "", err
+	})
 }
 
 // installPackage installs the first package, as somebody who just downloaded it.
@@ -61,7 +160,7 @@ func (v *visit) attacks() {
 
 // attackSSH tries passwords until the ban is on the list.
 func (v *visit) attackSSH(from string) (string, error) {
-	if err := welcome(from, "22", "SSH-2.0-"); err != nil {
+	if err := welcome(from, sshd); err != nil {
 		return "", err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)

@@ -29,6 +29,10 @@ var sections = []struct {
 	run  func(*visit)
 }{
 	{"install", install},
+	{"docker", docker},
+	{"ufw", ufw},
+	{"firewalld", firewalld},
+	{"bad-days", badDays},
 }
 
 func main() {

@@ -52,7 +52,7 @@ func newOutside() (*outside, error) {
 		ip neigh replace ` + machine4 + ` lladdr ` + mac + ` dev tap0 nud permanent
 		ip neigh replace ` + machine6 + ` lladdr ` + mac + ` dev tap0 nud permanent
 		ip route add 192.0.2.128/25 via ` + machine4 + "\n"
-	for _, a := range []string{sshAttacker, mailAttacker, byHand, short, otherAttacker, friend} {
+	for _, a := range attackers() {
 		script += "ip addr add " + a + "/32 dev lo\n"
 	}
 	for _, a := range []string{sshAttacker6, friend6} {

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// badDays is what happens to machines and has nothing to do with packets.
+func badDays(v *visit) {
+	v.quickInstall()
+	v.journald()
+	v.clock()
+	v.disk()
+	v.sleep()
+}
+
+// journald dies, comes back, and loses its files. Who attacks after that is seen all the same.
+func (v *visit) journald() {
+	after := func(name, script, from string) {
+		v.check(name, func() (string, error) {
+			if err := v.run(script); err != nil {
+				return "", err
+			}
+			text, err := v.attackSSH(from)
+			return text, errors.Join(err, v.verify())
+		})
+	}
+	after("journald restarted, then sshd attacked", "systemctl restart systemd-journald", sshAttacker)
+	after("journal vacuumed, then sshd attacked", "journalctl --rotate && journalctl --vacuum-time=1s", otherAttacker)
+	after("journald killed, then sshd attacked", "systemctl kill -s KILL systemd-journald; sleep 1", freshAttacker(0))
+	after("journald away for a while, then sshd attacked", `systemctl stop systemd-journald.socket systemd-journald-dev-log.socket \
+		systemd-journald-audit.socket systemd-journald.service; sleep 5
+		systemctl start systemd-journald.socket systemd-journald-dev-log.socket systemd-journald.service`, freshAttacker(1))
+	after("journal files deleted, then sshd attacked", "rm -rf /var/log/journal/* /run/log/journal/*; systemctl restart systemd-journald",
+		freshAttacker(2))
+	v.check("all bans", func() (string, error) { return "", v.holds() })
+}
+
+// clock sets the clock and the zone.
+func (v *visit) clock() {
+	v.check("clock two hours forward: a ban of an hour is over", func() (string, error) {
+		if err := v.run("banset ban " + short + " --for 1h"); err != nil {
+			return "", err
+		}
+		if err := dropped(short, "22"); err != nil {
+			return "", err
+		}
+		if err := v.run("date -s '2 hours'"); err != nil {
+			return "", err
+		}
+		if err := v.until(time.Minute, "! grep -F "+short+" /var/lib/banset/blocklist"); err != nil {
+			return "", err
+		}
+		return "", errors.Join(welcome(short, sshd), v.verifySoon())
+	})
+	v.check("then Exim attacked", func() (string, error) { return v.attackSMTP(freshAttacker(3)) })
+	v.tight("clock three hours backward", func() error { return errors.Join(v.run("date -s '-3 hours'"), v.verifySoon()) })
+	v.check("then sshd attacked", func() (string, error) { return v.attackSSH(freshAttacker(4)) })
+	v.tight("daemon restarted with the clock back", func() error { return v.run("systemctl restart banset") })
+	v.tight("clock right again", func() error {
+		return errors.Join(v.run(fmt.Sprintf("date -s @%d", time.Now().Unix())), v.verifySoon())
+	})
+	v.tight("time zone changed", func() error {
+		return v.run("timedatectl set-timezone America/New_York && systemctl restart exim4")
+	})
+	v.check("then Exim attacked, local time in its log", func() (string, error) { return v.attackSMTP(freshAttacker(5)) })
+	v.tight("daemon restarted in the new zone", func() error { return v.run("systemctl restart banset") })
+}
+
+// disk fills the disk that banset writes to, and then the machine's own.
+func (v *visit) disk() {
+	v.check("a small disk for /var/lib/banset", func() (string, error) {
+		return "", errors.Join(v.run(`set -e
+			systemctl stop banset banset-restore
+			truncate -s 16M /root/small
+			mke2fs -q -t ext4 -m 0 /root/small
+			mount -o loop /root/small /mnt
+			cp -a /var/lib/banset/. /mnt/
+			chown banset:banset /mnt
+			chmod 750 /mnt
+			umount /mnt
+			mount -o loop /root/small /var/lib/banset
+			systemctl start banset`), v.holds())
+	})
+	v.check("that disk full: Exim attacked", func() (string, error) {
+		if err := v.run("dd if=/dev/zero of=/var/lib/banset/fill bs=4k 2>/dev/null; [ -s /var/lib/banset/fill ]"); err != nil {
+			return "", err
+		}
+		from := freshAttacker(6)
+		refused := 0
+		for end := time.Now().Add(90 * time.Second); time.Now().Before(end); {
+			n := attackSMTP(from, machineFor(from), 5)
+			if refused += n; n == 0 && refused > 0 {
+				break
+			}
+		}
+		if err := dropped(from, "25"); err != nil {
+			return "", err
+		}
+		v.banned = append(v.banned, from)
+		// A ban that no file has must be said aloud, unless there was a line's room left.
+		out, err := v.sh("banset status | head -4; df --output=avail /var/lib/banset")
+		return oneLine(out), err
+	})
+	v.tight("that disk has room again", func() error {
+		return errors.Join(v.run("rm /var/lib/banset/fill"), v.waitBanned(time.Minute, v.banned[len(v.banned)-1]), v.verifySoon())
+	})
+	v.tight("the machine's disk full", func() error {
+		return v.run("dd if=/dev/zero of=/fill bs=1M 2>/dev/null; [ -s /fill ]; systemctl restart banset")
+	})
+	v.tight("reboot with a full disk", func() error {
+		return errors.Join(v.run("umount -l /var/lib/banset; sync"), v.reboot(), v.until(bootTime, "systemctl is-active banset"))
+	})
+	v.tight("room again", func() error { return v.run("rm /fill; systemctl restart exim4 banset") })
+}
+
+// sleep suspends the machine to memory, for longer than one of the bans has left.
+func (v *visit) sleep() {
+	v.tight("suspend and resume", func() error {
+		if err := v.run("banset ban " + short + " --for 30s && echo deep >/sys/power/mem_sleep"); err != nil {
+			return err
+		}
+		// The shell sleeps, too: it answers before, and again after.
+		if err := v.run("(sleep 2; echo mem >/sys/power/state) >/dev/null 2>&1 &"); err != nil {
+			return err
+		}
+		if err := v.waitStatus("suspended"); err != nil {
+			return err
+		}
+		time.Sleep(40 * time.Second)
+		if _, err := v.control("system_wakeup"); err != nil {
+			return err
+		}
+		return errors.Join(v.waitStatus("running"), v.run("true"))
+	})
+	v.check("the ban that ended meanwhile", func() (string, error) {
+		if err := v.until(time.Minute, "! grep -F "+short+" /var/lib/banset/blocklist"); err != nil {
+			return "", err
+		}
+		return "", errors.Join(welcome(short, sshd), v.verifySoon())
+	})
+}
+
+// waitStatus waits until qemu says so of the machine.
+func (v *visit) waitStatus(want string) error {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		s, err := v.status()
+		if err != nil || s == want {
+			return err
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("the machine is %s, not %s", s, want)
+		}
+	}
+}
+
+// verifySoon is verify, after what is under way is done.
+func (v *visit) verifySoon() error { return v.until(20*time.Second, "banset verify") }
+
+// freshAttacker is an address that nobody attacked from so far.
+func freshAttacker(n int) string { return fmt.Sprintf("198.51.100.%d", firstFresh+n) }
+
+const (
+	firstFresh = 100
+	fresh      = 10
+)
+
+func attackers() []string {
+	all := []string{sshAttacker, mailAttacker, byHand, short, otherAttacker, friend}
+	for n := range fresh {
+		all = append(all, freshAttacker(n))
+	}
+	return all
+}
