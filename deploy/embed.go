@@ -7,8 +7,8 @@ import (
 	"io/fs"
 )
 
-// Config is banset.yaml: the configuration that `run` takes without a file of its own, and the reference of every
-// option. It names filters of [Filters] and is no whole configuration without them. Nobody may write to it.
+// Config is banset.yaml: the configuration that `run` takes without a file of its own. It names filters of [Filters]
+// and is no whole configuration without them. Nobody may write to it.
 //
 //go:embed banset.yaml
 var Config []byte

@@ -61,3 +61,35 @@ func TestManual(t *testing.T) {
 		t.Errorf("the flags are %v, want %v", got, want)
 	}
 }
+
+// Every command line of the manuals and of the README is one that the program takes.
+func TestManualCommands(t *testing.T) {
+	found := 0
+	for _, name := range []string{"deploy/man/banset.8", "deploy/man/banset.yaml.5", "deploy/man/banset-filters.5", "README.md"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", filepath.FromSlash(name)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := regexp.MustCompile(`(?m)^(?:    |[$#] +|\.Dl [$#] )banset ([a-z]+.*)$|(?:^|[^.])\x60banset ([a-z][^\x60\n]*)\x60|^\.Ql banset ([a-z].*?)(?: [.,])?$`).FindAllStringSubmatch(string(text), -1)
+		for _, m := range lines {
+			line := m[1] + m[2] + m[3]
+			// Quotes and file patterns are the shell's; a word each is all that counts here.
+			line = regexp.MustCompile(`'[^']*'`).ReplaceAllString(line, "x")
+			args := strings.Fields(strings.NewReplacer(`\(aq`, "", `\-`, "-").Replace(line))
+			found++
+			a := &app{stdin: strings.NewReader(""), stdout: io.Discard, stderr: io.Discard, now: time.Now}
+			root := a.root()
+			c, rest, err := root.Find(args)
+			if err != nil || c == root {
+				t.Errorf("%s: banset %s: there is no such command: %v", name, line, err)
+				continue
+			}
+			if err := c.ParseFlags(rest); err != nil {
+				t.Errorf("%s: banset %s: %v", name, line, err)
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d command lines were looked at", found)
+	}
+}
