@@ -208,7 +208,7 @@ func (m *memory) commitTo(ctx context.Context) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	m.thrift.worked(len(changes))
+	defer m.thrift.worked()
 	if err := m.store.Commit(changes); err != nil {
 		if m.unsaved == nil {
 			m.unsaved = make(map[string]state.Change, len(changes))

@@ -19,10 +19,6 @@ const (
 	fewPercent  = 20
 )
 
-// muchWork is how many changes of one commit are a burst: a start, a flood, a reload. Behind it lies memory that may not
-// be needed again for days.
-const muchWork = 1000
-
 // calmAfter is how long nothing more must have been to do before memory is given back.
 const calmAfter = 2 * time.Second
 
@@ -35,12 +31,20 @@ type thrift struct {
 // begin is for a start: its peak is what decides how much the daemon ever takes from the system.
 func (t *thrift) begin() { t.set(fewPercent) }
 
-// worked takes note of a commit of so many changes.
-func (t *thrift) worked(changes int) {
-	if changes >= muchWork {
+// worked is called after a commit, which follows on all work but that of the kernel's mirror. Where that left much
+// memory behind (a flood, a large blocklist read or written), it is given back when all is calm.
+func (t *thrift) worked() {
+	held := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
+		{Name: "/memory/classes/heap/free:bytes"}}
+	metrics.Read(held)
+	sum := uint64(0)
+	for _, s := range held {
+		sum += s.Value.Uint64()
+	}
+	live := t.adjust()
+	if sum > live+max(garbage, live/100*fewPercent) {
 		t.burst.Store(true)
 	}
-	t.adjust()
 }
 
 // calm is called when nothing more was to be done for a while. It gives back to the system what is free; Go itself would
@@ -52,18 +56,20 @@ func (t *thrift) calm() {
 	t.adjust()
 }
 
-// adjust sets how much the heap may grow until the next collection.
-func (t *thrift) adjust() {
-	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	metrics.Read(live)
+// adjust sets how much the heap may grow until the next collection, and returns what lived at the last one.
+func (t *thrift) adjust() (live uint64) {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	metrics.Read(sample)
+	live = sample[0].Value.Uint64()
 	percent := mostPercent
-	if n := live[0].Value.Uint64(); n > 0 {
-		percent = int(min(max(garbage*100/n, fewPercent), mostPercent))
+	if live > 0 {
+		percent = int(min(max(garbage*100/live, fewPercent), mostPercent))
 	}
 	// Setting it stops the world for a moment: not for a little.
 	if d := percent - t.percent; d > t.percent/4 || -d > t.percent/4 {
 		t.set(percent)
 	}
+	return live
 }
 
 // set does so, unless whoever started us said it.
