@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"banset/deploy"
 	"banset/policy/config"
 )
 
@@ -72,5 +73,23 @@ func TestManualFilterExamples(t *testing.T) {
 	}
 	if len(c.CheckSamples(now)) != 2 {
 		t.Errorf("an unanchored pattern fails in %v", c.CheckSamples(now))
+	}
+}
+
+// TestReadmeExamples holds the README's configurations to being right.
+func TestReadmeExamples(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)\n```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	if len(blocks) == 0 {
+		t.Fatal("no configurations")
+	}
+	for _, b := range blocks {
+		files := []config.File{{Name: deploy.ConfigName, Data: deploy.Config}, {Name: "README.md", Data: []byte(b[1])}}
+		if _, problems := config.Load(library(), files); len(problems) > 0 {
+			t.Error(problems.Format(files...))
+		}
 	}
 }

@@ -64,6 +64,8 @@ func contents(root string, r release, program, native string) ([]file, error) {
 	const doc = "usr/share/doc/banset/"
 	plain(doc+"copyright", "deploy/package/debian/copyright")
 	plain(doc+"README.md", "README.md")
+	plain(doc+"examples/reference.yaml", "deploy/reference.yaml")
+	plain(doc+"examples/grafana.json", "deploy/grafana/banset.json")
 	packed(doc+"changelog.gz", "deploy/CHANGELOG.md")
 	changes, err := r.debianChangelog()
 	add(doc+"changelog.Debian.gz", 0o644, compress(changes), err)
