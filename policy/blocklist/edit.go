@@ -64,6 +64,15 @@ func clean(note string) string { return policy.CleanNote(policy.CleanNote(note))
 // with no bytes when nothing changed. They begin with a '\n' if the file's last line had none. They are valid until
 // the next Edit.
 func (f *File) Edit(set []policy.Ban, remove []netip.Prefix) (added []byte, appended bool) {
+	added, appended = f.edit(set, remove)
+	if f.waste > 1<<20 && f.waste > (len(f.text)+len(f.more))/2 {
+		f.assemble()
+	}
+	return added, appended
+}
+
+// edit does so, and keeps each item in its place.
+func (f *File) edit(set []policy.Ban, remove []netip.Prefix) (added []byte, appended bool) {
 	appended = true
 	for _, host := range remove {
 		k, ok := newKey(host)
@@ -93,9 +102,6 @@ func (f *File) Edit(set []policy.Ban, remove []netip.Prefix) (added []byte, appe
 			f.replace(i, b)
 			appended = false
 		}
-	}
-	if f.waste > 1<<20 && f.waste > (len(f.text)+len(f.more))/2 {
-		f.assemble()
 	}
 	if !appended {
 		return nil, false
