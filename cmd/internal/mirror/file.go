@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -451,19 +452,15 @@ func (f *File) rewrite(ctx context.Context) error {
 		return err
 	}
 	began := time.Now()
-	text, id, err := f.readKnown()
-	if err != nil {
-		return err
-	}
-	parsed := blocklist.Parse(text, f.options())
 	var bans []policy.Ban
 	var gone []netip.Prefix
 	if err := f.do(ctx, func(j *judge.Judge) { bans, gone = j.Book().Work(ledger.File, 0) }); err != nil {
 		return err
 	}
-	before := linesOf(parsed, bans, gone)
-	if added, appended := parsed.Edit(bans, gone); !appended || len(added) > 0 {
-		if id, err = f.replace(parsed.Bytes(), text, id); err == nil {
+	id := f.id
+	next, before, more, err := f.draft(bans, gone)
+	if err == nil && next != nil {
+		if id, err = f.exchange(next.file, next.old, id); err == nil {
 			f.recent.wrote(time.Now(), before)
 		}
 	}
@@ -476,25 +473,89 @@ func (f *File) rewrite(ctx context.Context) error {
 	if id == (identity{}) {
 		f.Wake()
 	}
-	f.setLines(parsed.Len())
+	f.mu.Lock()
+	f.lines += more
+	f.mu.Unlock()
 	return nil
 }
 
-// readKnown reads the file that we know; errRaced when it is another one.
-func (f *File) readKnown() (text []byte, id identity, err error) {
-	f.watch.ourRead(func() { text, id, err = readFile(f.path) })
-	if errors.Is(err, os.ErrNotExist) || err == nil && id != f.id {
-		err = errRaced
-	}
-	return text, id, err
+// A draft is a version of the file that is to take its place.
+type draft struct {
+	file *os.File
+	old  digest // of the file that it was made from
 }
 
-// replace is replaceFile for the file that we know, old with the identity id.
+// draft writes the file's next version, nil when it need not change, and tells what the file has of the hosts, and how
+// many hosts more it will have. It reads the file that we know, twice and in pieces: a large one is never in memory.
+// errRaced when it is another one.
+func (f *File) draft(bans []policy.Ban, gone []netip.Prefix) (next *draft, before map[netip.Prefix]ending, more int, err error) {
+	f.watch.ourRead(func() {
+		file, openErr := openFile(f.path)
+		if errors.Is(openErr, os.ErrNotExist) {
+			openErr = errRaced
+		}
+		if err = openErr; err != nil {
+			return
+		}
+		defer file.Close()
+		known := func() error {
+			info, err := file.Stat()
+			if err == nil && identityOf(info) != f.id {
+				err = errRaced
+			}
+			return err
+		}
+		if err = known(); err != nil {
+			return
+		}
+		r := blocklist.NewRewriter(bans, gone, f.options())
+		old, readErr := readPieces(file, func(p []byte) error { r.Look(p); return nil })
+		if err = readErr; err != nil {
+			return
+		}
+		before = linesOf(r.Found(), bans, gone)
+		change := false
+		if change, more = r.Edit(); !change {
+			err = known()
+			return
+		}
+		made, fillErr := prepare(f.path, func(w io.Writer) error {
+			var out []byte
+			again, err := readPieces(file, func(p []byte) error {
+				out = r.Rewrite(out[:0], p)
+				_, err := w.Write(out)
+				return err
+			})
+			if err == nil && again != old {
+				err = errRaced
+			}
+			if err == nil {
+				_, err = w.Write(r.Rest(out[:0]))
+			}
+			return err
+		})
+		if err = fillErr; err == nil {
+			next = &draft{made, old}
+		}
+	})
+	return next, before, more, err
+}
+
+// replace writes a text in the place of the file that we know, old with the identity id.
 func (f *File) replace(text, old []byte, id identity) (identity, error) {
+	next, err := prepare(f.path, written(text))
+	if err != nil {
+		return identity{}, err
+	}
+	return f.exchange(next, digestOf(old), id)
+}
+
+// exchange is replaceFile for the file that we know.
+func (f *File) exchange(next *os.File, old digest, id identity) (identity, error) {
 	f.noteReaders()
 	var left *os.File
 	var err error
-	f.watch.ourWrite(func() { id, left, err = replaceFile(f.path, text, old, id) })
+	f.watch.ourWrite(func() { id, left, err = replaceFile(f.path, next, old, id) })
 	f.keepLate(left)
 	f.swept = "" // should the old version's last name not have gone
 	if errors.Is(err, errUnsynced) {

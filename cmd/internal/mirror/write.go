@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -182,7 +181,7 @@ func createFile(path string, text []byte) (identity, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return identity{}, err
 	}
-	next, err := prepare(path, text)
+	next, err := prepare(path, written(text))
 	if err != nil {
 		return identity{}, err
 	}
@@ -198,26 +197,25 @@ func createFile(path string, text []byte) (identity, error) {
 		}
 		return identity{}, fmt.Errorf("renaming %s: %w", hidden(path), err)
 	}
-	return finish(path, next, len(text))
+	return finish(path, next, int64(len(text)))
 }
 
-// replaceFile puts text in the place of the file, whole or not at all: a new file, sync, exchange of the two names,
-// sync of the directory. It keeps owner and mode. old and known are what was read; errRaced when that is no longer
-// what stands there.
+// replaceFile puts next, which prepare wrote, in the place of the file, whole or not at all: an exchange of the two
+// names, sync of the directory. old and known are what was read; errRaced when that is no longer what stands there.
 //
 // left is a file that had the name and has it no more, open at a place behind what we know of it: somebody who opened
 // it before may write to it yet. It may be there with an error, too, and is nil when there is none.
-func replaceFile(path string, text, old []byte, known identity) (id identity, left *os.File, err error) {
-	next, err := prepare(path, text)
-	if err != nil {
-		return identity{}, nil, err
-	}
+func replaceFile(path string, next *os.File, old digest, known identity) (id identity, left *os.File, err error) {
 	defer func() {
 		os.Remove(hidden(path))
 		if left != next {
 			next.Close()
 		}
 	}()
+	size, err := next.Seek(0, io.SeekEnd)
+	if err != nil {
+		return identity{}, nil, err
+	}
 	now, err := identify(path)
 	if errors.Is(err, os.ErrNotExist) || err == nil && now != known {
 		return identity{}, nil, errRaced
@@ -233,7 +231,7 @@ func replaceFile(path string, text, old []byte, known identity) (id identity, le
 		if err := os.Rename(hidden(path), path); err != nil {
 			return identity{}, nil, err
 		}
-		id, err := finish(path, next, len(text))
+		id, err := finish(path, next, size)
 		return id, nil, err
 	case errors.Is(err, os.ErrNotExist):
 		return identity{}, nil, errRaced
@@ -245,22 +243,29 @@ func replaceFile(path string, text, old []byte, known identity) (id identity, le
 	if err != nil {
 		return identity{}, nil, errors.Join(errRaced, err, exchange())
 	}
-	after, _, err := readAll(was)
-	if err != nil || !bytes.Equal(after, old) {
+	after, err := readPieces(was, nil)
+	if err != nil || after != old {
 		was.Close()
-		_, seekErr := next.Seek(int64(len(text)), io.SeekStart)
-		return identity{}, next, errors.Join(errRaced, err, exchange(), seekErr)
+		return identity{}, next, errors.Join(errRaced, err, exchange())
 	}
-	if _, err := was.Seek(int64(len(old)), io.SeekStart); err != nil {
+	if _, err := was.Seek(old.size, io.SeekStart); err != nil {
 		was.Close()
 		return identity{}, nil, err
 	}
-	id, err = finish(path, next, len(text))
+	id, err = finish(path, next, size)
 	return id, was, err
 }
 
-// prepare writes text to the hidden file, synced, with the look of the file it will replace.
-func prepare(path string, text []byte) (next *os.File, err error) {
+// written is a way to fill a file with a text.
+func written(text []byte) func(io.Writer) error {
+	return func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	}
+}
+
+// prepare has the hidden file written by fill, synced, with the look of the file it will replace.
+func prepare(path string, fill func(io.Writer) error) (next *os.File, err error) {
 	name := hidden(path)
 	if err := os.Remove(name); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -299,7 +304,7 @@ func prepare(path string, text []byte) (next *os.File, err error) {
 	if err := next.Chmod(mode); err != nil {
 		return nil, err
 	}
-	if _, err := next.Write(text); err != nil {
+	if err := fill(next); err != nil {
 		return nil, fmt.Errorf("writing %s: %w", name, err)
 	}
 	if err := next.Sync(); err != nil {
@@ -310,12 +315,12 @@ func prepare(path string, text []byte) (next *os.File, err error) {
 
 // finish makes the new name last, and returns the identity of what we wrote; the zero one when somebody wrote to it
 // since.
-func finish(path string, next *os.File, size int) (identity, error) {
+func finish(path string, next *os.File, size int64) (identity, error) {
 	if err := syncDir(filepath.Dir(path)); err != nil {
 		return identity{}, fmt.Errorf("%w: %w", err, errUnsynced)
 	}
 	info, err := next.Stat()
-	if err != nil || info.Size() != int64(size) {
+	if err != nil || info.Size() != size {
 		return identity{}, err
 	}
 	return identityOf(info), nil
