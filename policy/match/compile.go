@@ -2,11 +2,9 @@ package match
 
 import (
 	"errors"
-	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
-	"sync"
 )
 
 // A pattern is one compiled failregex or ignoreregex.
@@ -14,11 +12,10 @@ type pattern struct {
 	src    string
 	hosts  []hostGroup
 	fields []fieldGroup
+	lits   []literal // one of them is in each line that matches; none: not known
 
-	// All are made when they are wanted: of a configuration's patterns most are never tried.
-	lits    func() []literal // one of them is in each line that matches; none: not known
-	re      func() *regexp.Regexp
-	program func() *program // nil: regexp alone can do it
+	program *program // nil: regexp alone can do it
+	expr    string   // what regexp is to compile, when it has to
 }
 
 // A hostGroup is a capture group that stands for a host tag.
@@ -89,10 +86,9 @@ func compilePattern(src string, ignore bool) (pattern, []*PatternError) {
 		return pattern{}, []*PatternError{{Offset: -1, Msg: "the pattern matches the empty line, and so every line: " +
 			"some part of it must not be optional"}}
 	}
-	p.lits = sync.OnceValue(func() []literal { return required(tree) })
-	expr := t.out.String()
-	p.re = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expr) }) // what can be parsed can be compiled
-	p.program = sync.OnceValue(func() *program { return newProgram(tree, p.hosts, p.fields) })
+	p.lits = required(tree)
+	p.expr = t.out.String()
+	p.program = newProgram(tree, p.hosts, p.fields)
 	return p, nil
 }
 
@@ -230,7 +226,7 @@ func (f *Filter) Literals() [][]string {
 
 func (p *pattern) literals() []string {
 	var out []string
-	for _, l := range p.lits() {
+	for _, l := range p.lits {
 		out = append(out, l.text)
 	}
 	return out

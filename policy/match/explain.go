@@ -62,7 +62,7 @@ func (s *Scanner) Explain(line []byte, now time.Time) []Explanation {
 			e.Patterns[i] = PatternTrace{Pattern: p.src, Literals: p.literals(), Outcome: NotTried}
 			for n, l := range u.lits[i] {
 				if s.sieve.next[l] < len(line) {
-					e.Patterns[i].Found = p.lits()[n].text
+					e.Patterns[i].Found = p.lits[n].text
 					break
 				}
 			}

@@ -70,18 +70,18 @@ func naive(jobs []Job, block []byte) []Match {
 			f.look(line)
 			judged := false
 			for i, p := range unit.filter.fail {
-				candidate[unit.finder] = candidate[unit.finder] || len(p.lits()) == 0 || hasAny(line, p.lits())
+				candidate[unit.finder] = candidate[unit.finder] || len(p.lits) == 0 || hasAny(line, p.lits)
 				if judged {
 					continue
 				}
-				fnd, host, why := p.search(f.text)
+				fnd, host, why := p.search(f.text, &s.walker)
 				if !fnd.ok || why != "" {
 					continue
 				}
 				judged = true
 				dropped := false
 				for _, g := range unit.filter.ignore {
-					dropped = dropped || g.re().Match(f.text)
+					dropped = dropped || s.walker.regexp(&g).Match(f.text)
 				}
 				if !dropped {
 					out = append(out, Match{Job: j, Pattern: i, Host: host, Stamp: f.time(now), Fields: p.named(f.text, fnd), Line: line})

@@ -79,8 +79,8 @@ func NewScanner(jobs []Job) *Scanner {
 func (s *Scanner) intern(f *Filter, known map[literal]int) [][]int {
 	out := make([][]int, len(f.fail))
 	for i, p := range f.fail {
-		s.every = s.every || len(p.lits()) == 0
-		for _, l := range p.lits() {
+		s.every = s.every || len(p.lits) == 0
+		for _, l := range p.lits {
 			n, ok := known[l]
 			if !ok {
 				n = len(s.sieve.needles)
@@ -207,8 +207,8 @@ type found struct {
 
 // find matches a pattern against a line without its stamp. why says why the text at the host tag is no host.
 func (p *pattern) find(f *finder, w *walker) (fnd found, host netip.Prefix, why refusal) {
-	if program := p.program(); program != nil && f.plain {
-		switch program.walk(f.text, w) {
+	if p.program != nil && f.plain {
+		switch p.program.walk(f.text, w) {
 		case missed:
 			return found{}, netip.Prefix{}, ""
 		case matched:
@@ -219,22 +219,22 @@ func (p *pattern) find(f *finder, w *walker) (fnd found, host netip.Prefix, why 
 			}
 		}
 	}
-	return p.search(f.text)
+	return p.search(f.text, w)
 }
 
 // matches reports whether a pattern matches a line without its stamp, whatever is at its host tags.
 func (p *pattern) matches(f *finder, w *walker) bool {
-	if program := p.program(); program != nil && f.plain {
-		if v := program.walk(f.text, w); v != unsure {
+	if p.program != nil && f.plain {
+		if v := p.program.walk(f.text, w); v != unsure {
 			return v == matched
 		}
 	}
-	return p.re().Match(f.text)
+	return w.regexp(p).Match(f.text)
 }
 
 // search is find by regexp.
-func (p *pattern) search(text []byte) (f found, host netip.Prefix, why refusal) {
-	groups := p.re().FindSubmatchIndex(text)
+func (p *pattern) search(text []byte, w *walker) (f found, host netip.Prefix, why refusal) {
+	groups := w.regexp(p).FindSubmatchIndex(text)
 	if groups == nil {
 		return found{}, netip.Prefix{}, ""
 	}
@@ -248,7 +248,7 @@ func (p *pattern) search(text []byte) (f found, host netip.Prefix, why refusal) 
 	start, standIn := addressStart(text, from), f.host.kind.standIn()
 	short := make([]byte, 0, len(text)-(to-start)+len(standIn))
 	short = append(append(append(short, text[:start]...), standIn...), text[to:]...)
-	groups = p.re().FindSubmatchIndex(short)
+	groups = w.regexp(p).FindSubmatchIndex(short)
 	if groups == nil {
 		return f, netip.Prefix{}, fragment
 	}

@@ -3,12 +3,29 @@ package match
 import (
 	"bytes"
 	"encoding/binary"
+	"regexp"
 )
 
 // A walker is the memory of walks. It belongs to one goroutine.
 type walker struct {
 	saves []int // the places of captures, as regexp has them; -1 where none
 	stack []branch
+
+	// Few patterns ever need regexp, and to compile one takes longer than all else that a pattern needs.
+	compiled map[string]*regexp.Regexp
+}
+
+// regexp is a pattern as regexp has it.
+func (w *walker) regexp(p *pattern) *regexp.Regexp {
+	re := w.compiled[p.expr]
+	if re == nil {
+		if w.compiled == nil {
+			w.compiled = make(map[string]*regexp.Regexp)
+		}
+		re = regexp.MustCompile(p.expr) // it was parsed before, and what can be parsed can be compiled
+		w.compiled[p.expr] = re
+	}
+	return re
 }
 
 // A branch is what to go back to when a way leads nowhere. There are four kinds:
