@@ -168,12 +168,11 @@ func bansText(n int) string {
 	return string(text)
 }
 
-// settle waits until the daemon has used no processor for five seconds: two after it has nothing to do, it gives memory
-// back.
+// settle waits until the daemon has used no processor for ten seconds: five after a burst it gives memory back.
 func (d *daemon) settle() {
 	d.b.Helper()
-	deadline := time.Now().Add(patience)
-	for used := int64(-1); ; time.Sleep(5 * time.Second) {
+	deadline := time.Now().Add(5 * time.Minute)
+	for used := int64(-1); ; time.Sleep(10 * time.Second) {
 		now := d.cpu()
 		if now == used {
 			return

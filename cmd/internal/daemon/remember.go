@@ -103,7 +103,7 @@ func (m *memory) Run(ctx context.Context) error {
 			return m.commit(last)
 		case <-rest:
 			wake, rest = m.wake, nil
-			if m.thrift.burst.Load() {
+			if calm == nil && m.thrift.burst.Load() {
 				calm = time.After(calmAfter)
 			}
 			continue
@@ -135,7 +135,7 @@ func (m *memory) Run(ctx context.Context) error {
 			trouble = ""
 			m.log.Info("state: writing works again")
 		}
-		wake, rest, calm = nil, time.After(wait), nil
+		wake, rest = nil, time.After(wait)
 	}
 }
 

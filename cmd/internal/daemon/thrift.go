@@ -14,13 +14,13 @@ import (
 // itself, would double the daemon's memory for no gain: garbage comes from lines and commits, whose number does not
 // grow with that of the hosts. So the garbage that may lie about is bounded by a size, and above that by a share.
 const (
-	garbage     = 16 << 20 // bytes
-	mostPercent = 100      // of what lives: Go's default
+	garbage     = 6 << 20 // bytes
+	mostPercent = 100     // of what lives: Go's default
 	fewPercent  = 20
 )
 
-// calmAfter is how long nothing more must have been to do before memory is given back.
-const calmAfter = 2 * time.Second
+// calmAfter is how long after a burst memory is given back: not in the middle of it, and not again and again.
+const calmAfter = 5 * time.Second
 
 // thrift keeps the process's memory near what it needs. The memory task uses it.
 type thrift struct {
@@ -32,7 +32,7 @@ type thrift struct {
 func (t *thrift) begin() { t.set(fewPercent) }
 
 // worked is called after a commit, which follows on all work but that of the kernel's mirror. Where that left much
-// memory behind (a flood, a large blocklist read or written), it is given back when all is calm.
+// memory behind (a flood, a large blocklist read or written), it is given back a little later.
 func (t *thrift) worked() {
 	held := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
 		{Name: "/memory/classes/heap/free:bytes"}}
@@ -47,8 +47,7 @@ func (t *thrift) worked() {
 	}
 }
 
-// calm is called when nothing more was to be done for a while. It gives back to the system what is free; Go itself would
-// take minutes.
+// calm is called calmAfter a burst. It gives back to the system what is free; Go itself would take minutes.
 func (t *thrift) calm() {
 	t.burst.Store(false)
 	runtime.GC() // what lies in a sync.Pool goes with the second collection, and FreeOSMemory is one
