@@ -65,11 +65,8 @@ type checkPolicy struct {
 type checkLog struct {
 	Name  string `json:"name"`            // as configured
 	State string `json:"state"`           // in words
-	Files int    `json:"files,omitempty"` // that exist
+	Files int    `json:"files,omitempty"` // that exist; 1 for a journal with lines
 }
-
-// there reports whether the log can bring lines now.
-func (l checkLog) there() bool { return l.Files > 0 || l.State == "journal" }
 
 func (a *app) check(path string, short bool) error {
 	set, err := configfile.Read(path)
@@ -114,7 +111,7 @@ func checkedPolicy(p *config.Policy) checkPolicy {
 		c.Logs = append(c.Logs, lookAtLog(pattern))
 	}
 	if len(p.JournalMatch) > 0 {
-		c.Logs = append(c.Logs, checkLog{Name: "journal: " + strings.Join(p.JournalMatch, " "), State: "journal"})
+		c.Logs = append(c.Logs, lookAtJournal("journalctl", p.JournalMatch))
 	}
 	return c
 }
@@ -197,8 +194,13 @@ func (r *checkReport) writeShort(b *strings.Builder) {
 	for _, p := range r.Policies {
 		var names []string
 		for _, l := range p.Logs {
-			if l.there() {
+			_, isJournal := strings.CutPrefix(l.Name, "journal: ")
+			switch {
+			case l.Files == 0:
+			case !isJournal:
 				names = append(names, printable(l.Name))
+			case len(names) == 0: // the journal is for when there is no file
+				names = append(names, "journal")
 			}
 		}
 		switch {
