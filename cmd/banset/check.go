@@ -45,6 +45,7 @@ problems; warnings alone leave it at 0.`,
 // A checkReport is what check found.
 type checkReport struct {
 	Config   string          `json:"config"`
+	Table    string          `json:"table,omitempty"` // in the kernel
 	Files    []string        `json:"files"`
 	Problems config.Problems `json:"problems"`
 	Samples  int             `json:"samples"` // that were run
@@ -79,6 +80,7 @@ func (a *app) check(path string, short bool) error {
 		r.Files = append(r.Files, f.Name)
 	}
 	if c != nil {
+		r.Table = c.NFTables.Table
 		for _, f := range c.Filters {
 			r.Samples += len(f.Samples)
 		}

@@ -59,9 +59,16 @@ begin
 banset list | grep -q '^192.0.2.1 ' || fail "the ban is not known any more"
 ok "installed again, it knows the bans"
 
+# Purge finds a table of another name, too.
+mkdir -p /etc/banset/conf.d
+echo 'nftables: {table: mine}' >/etc/banset/conf.d/table.yaml
+banset restore >/dev/null
+dpkg --remove banset >/root/log 2>&1 || { cat /root/log; fail remove; }
+rm /etc/banset/conf.d/table.yaml
+nft list table inet mine >/dev/null || fail "remove took the other table"
 dpkg --purge banset >/root/log 2>&1 || { cat /root/log; fail purge; }
-table && fail "purge left the table"
-ok "purge takes the table"
+[ -z "$(nft list tables)" ] || fail "purge left: $(nft list tables)"
+ok "purge takes the table, whatever its name"
 find / -xdev -path /proc -prune -o -path /root -prune -o -print | sort >/root/after
 left=$(comm -13 /root/before /root/after | grep -v -E '^/var/(log|cache|lib/(dpkg|apt))/|^/etc/(passwd|group|shadow|gshadow|subuid|subgid)-?$|^/etc/\.pwd\.lock$' || true)
 [ -z "$left" ] || fail "purge left: $left"
