@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,6 +87,7 @@ func (a *app) check(path string, short bool) error {
 			r.Samples += len(f.Samples)
 		}
 		r.Problems = append(r.Problems, c.CheckSamples(a.now())...)
+		r.Problems = append(r.Problems, missingPrograms(c.Hooks)...)
 		for _, p := range c.Policies {
 			r.Policies = append(r.Policies, checkedPolicy(p))
 		}
@@ -101,6 +104,33 @@ func (a *app) check(path string, short bool) error {
 		err = errFinding
 	}
 	return err
+}
+
+// missingPrograms warns of hooks whose program is not there now, or can't be run.
+func missingPrograms(hooks []*config.Hook) (warnings config.Problems) {
+	for _, h := range hooks {
+		if !h.Enabled || len(h.Command) == 0 {
+			continue
+		}
+		program := h.Command[0]
+		info, err := os.Stat(program)
+		what := ""
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			what = "there is no " + program
+		case err != nil:
+			what = err.Error()
+		case info.IsDir() || info.Mode()&0o111 == 0:
+			what = program + " is no program"
+		default:
+			continue
+		}
+		warnings = append(warnings, config.Problem{
+			File: h.Pos.File, Line: h.Pos.Line, Column: h.Pos.Column, Warning: true, Msg: fmt.Sprintf("hook %s: %s", h.Name, what),
+			Hint: "until then every event for it fails",
+		})
+	}
+	return warnings
 }
 
 func checkedPolicy(p *config.Policy) checkPolicy {

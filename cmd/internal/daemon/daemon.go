@@ -372,9 +372,6 @@ func (d *daemon) reload(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if err := d.changeOutside(ctx, old, cfg); err != nil {
-		return err
-	}
 	d.file.Reread()
 	d.wakeKernel()
 	if z, err := systemZone(d.options.Localtime); err != nil {
@@ -384,6 +381,10 @@ func (d *daemon) reload(ctx context.Context) (err error) {
 	}
 	d.logs = d.newLogs(cfg, positions)
 	if err := d.tasks.start(ctx, d.logs); err != nil {
+		return err
+	}
+	// Last: a hook that is on its way out may take its time, and no log waits for it.
+	if err := d.changeOutside(ctx, old, cfg); err != nil {
 		return err
 	}
 	d.log.Info(fmt.Sprintf("reloaded: %s, %s lifted", plural(len(d.logs.policies), "policy"), plural(len(lifted), "ban")))
