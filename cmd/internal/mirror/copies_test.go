@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"banset/nft"
 	"banset/nft/nfttest"
 	"banset/policy"
 	"banset/policy/judge"
@@ -360,4 +361,47 @@ func TestSeedFile(t *testing.T) {
 		t.Errorf("the seed's line was changed:\n%s", r.text())
 	}
 	nftRun(t, "get", "element", "inet", "banset", "ban4", "{ 122.154.29.30 }")
+}
+
+// TestStartLooksUpLargeSets: of a set that is too large to list, the book's bans are looked up: what is right is left
+// alone, what is missing or ends at another time is put right.
+func TestStartLooksUpLargeSets(t *testing.T) {
+	r := newRig(t, "")
+	for i := range 5 {
+		r.take(fmt.Sprintf("192.0.2.%d/32", i), time.Hour)
+	}
+	r.settled()
+	r.stop()
+	nftRun(t, "delete", "element", "inet", "banset", "ban4", "{ 192.0.2.1, 192.0.2.2 }")
+	nftRun(t, "add", "element", "inet", "banset", "ban4", "{ 192.0.2.2 timeout 5m }")
+
+	other, err := nft.Open(kernelConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	listening, ended := make(chan struct{}), make(chan error, 1)
+	touched := make(map[string]bool)
+	go func() {
+		ended <- other.Watch(ctx, func() { close(listening) }, func(x nft.Transaction) error {
+			for _, e := range x.Events {
+				touched[e.Element.First.String()] = true
+			}
+			return nil
+		})
+	}()
+	<-listening
+	defer func(n int) { dumpable = n }(dumpable)
+	dumpable = 0
+	r.start(nil)
+	r.logged("too many to list")
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if len(touched) != 2 || !touched["192.0.2.1"] || !touched["192.0.2.2"] {
+		t.Errorf("the start touched %v, want 192.0.2.1 and 192.0.2.2", touched)
+	}
 }

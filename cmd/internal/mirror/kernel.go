@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,15 +19,17 @@ import (
 )
 
 const (
-	// perTransaction bounds one push to the kernel, so that a load of a million bans keeps its memory flat.
-	perTransaction = 50_000
-	// dumpable is the most elements that a start reads back: the kernel's dump is quadratic.
-	dumpable = 200_000
+	// perTransaction bounds one push to the kernel: it is one transaction, so that the time that is left of each ban is
+	// told when it is about to count.
+	perTransaction = 10_000
 	// lastPush is how long the work that is pending at the end may take.
 	lastPush = 5 * time.Second
 	// resolution is how far the ends of one ban may differ between book and kernel and still be the same.
 	resolution = 2 * time.Second
 )
+
+// dumpable is the most elements that a start reads back: the kernel's dump is quadratic. A variable for the tests.
+var dumpable = 200_000
 
 // Kernel mirrors the book in the kernel's sets. One goroutine runs it.
 type Kernel struct {
@@ -496,7 +499,7 @@ func (k *Kernel) everything(ctx context.Context, hosts []netip.Prefix, yield fun
 	for len(hosts) > 0 {
 		some := hosts[:min(len(hosts), perLook)]
 		hosts = hosts[len(some):]
-		if err := k.Do(ctx, func(j *judge.Judge) { elements = k.some(elements[:0], j, some, time.Now()) }); err != nil {
+		if err := k.Do(ctx, func(j *judge.Judge) { elements = k.some(elements[:0], j, some, k.Now()) }); err != nil {
 			return err
 		}
 		for _, e := range elements {
@@ -511,7 +514,7 @@ func (k *Kernel) everything(ctx context.Context, hosts []netip.Prefix, yield fun
 	}
 	clear(k.nets)
 	var adds []nft.Change
-	adds, k.nets = k.diffNets(ranges, time.Now())
+	adds, k.nets = k.diffNets(ranges, k.Now())
 	for _, c := range adds {
 		if !yield(c.Element) {
 			return nil
@@ -538,6 +541,43 @@ func (k *Kernel) some(to []nft.Element, j *judge.Judge, hosts []netip.Prefix, no
 	return to
 }
 
+// settle looks hosts up in the kernel and settles what is right already.
+func (k *Kernel) settle(ctx context.Context, hosts []netip.Prefix) error {
+	var found []nft.Element
+	take := func() error {
+		err := k.Do(ctx, func(j *judge.Judge) {
+			book, now := j.Book(), k.Now()
+			for _, e := range found {
+				host := policy.HostPrefix(e.First, k.IPv6Prefix)
+				if b, ok := book.Get(host); ok && sameEnd(e, b, now) && e.Comment == b.Reason() && book.IsHost(host) {
+					book.Settle(ledger.Kernel, host)
+				}
+			}
+		})
+		found = found[:0]
+		return err
+	}
+	err := k.Keeper.GetEach(ctx, func(yield func(nft.Element) bool) {
+		for _, host := range hosts {
+			if set, _ := hostSet(host, k.IPv6Prefix); !yield(nft.Element{Set: set, First: host.Addr()}) {
+				return
+			}
+		}
+	}, func(_, e nft.Element, there bool) error {
+		if there {
+			found = append(found, e)
+		}
+		if len(found) == perLook {
+			return take()
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, nft.ErrMissing) {
+		return err
+	}
+	return take()
+}
+
 // compare reads the sets back and settles what is right already; what the book has and the kernel has not is put
 // back, and what only the kernel has is adopted.
 func (k *Kernel) compare(ctx context.Context) error {
@@ -547,6 +587,7 @@ func (k *Kernel) compare(ctx context.Context) error {
 		return err
 	}
 	var standing []nft.Element
+	var large []nft.Set
 	for _, set := range nft.Sets {
 		n, known, err := k.Keeper.Counted(ctx, set)
 		if errors.Is(err, nft.ErrMissing) {
@@ -559,7 +600,8 @@ func (k *Kernel) compare(ctx context.Context) error {
 			n = bans
 		}
 		if n > dumpable {
-			k.Log.Warn(fmt.Sprintf("kernel: %s has some %d elements, too many to read back: all bans of the book are put in anew", set, n))
+			k.Log.Warn(fmt.Sprintf("kernel: %s has some %d elements, too many to list: the book's bans are looked up, and what else stands there stays as it is", set, n))
+			large = append(large, set)
 			continue
 		}
 		if err := k.Keeper.Dump(ctx, set, func(e nft.Element) error {
@@ -569,11 +611,22 @@ func (k *Kernel) compare(ctx context.Context) error {
 			return err
 		}
 	}
+	var hosts []netip.Prefix
+	if err := k.Do(ctx, func(j *judge.Judge) {
+		for b := range j.Book().All() {
+			j.Book().Mark(ledger.Kernel, b.Host)
+			if set, ok := hostSet(b.Host, k.IPv6Prefix); ok && slices.Contains(large, set) {
+				hosts = append(hosts, b.Host)
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	if err := k.settle(ctx, hosts); err != nil {
+		return err
+	}
 	return k.Do(ctx, func(j *judge.Judge) {
 		book := j.Book()
-		for b := range book.All() {
-			book.Mark(ledger.Kernel, b.Host)
-		}
 		clear(k.nets) // what was there and is no more must be put back
 		ours := make(map[netip.Addr]ledger.Range)
 		for _, r := range j.Ranges() {

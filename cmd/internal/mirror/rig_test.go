@@ -137,8 +137,15 @@ func (r *rig) begin(remembered []Remembered) {
 	var wg sync.WaitGroup
 	kernelErr := make(chan error, 1)
 	wg.Go(func() { kernelErr <- r.kernel.Run(ctx) })
-	wg.Go(func() { r.file.Run(ctx) })
+	fileCtx, stopFile := context.WithCancel(ctx)
+	fileOver := make(chan struct{})
+	go func() {
+		defer close(fileOver)
+		r.file.Run(fileCtx)
+	}()
 	r.stop = sync.OnceFunc(func() {
+		stopFile()
+		<-fileOver // as in the daemon: one goroutine has the file
 		if err := r.file.Finish(context.Background()); err != nil {
 			r.t.Errorf("finishing the file: %v", err)
 		}
