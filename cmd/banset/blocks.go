@@ -15,7 +15,7 @@ import (
 
 // blockSize is how much of a log is read and scanned at once: large enough that the scan, not the calls, costs, and small
 // enough to stay in a processor's own memory.
-const blockSize = 512 << 10
+const blockSize = 256 << 10
 
 // blockSums are what readBlocks read.
 type blockSums struct {
