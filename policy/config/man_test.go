@@ -108,10 +108,10 @@ func TestManualDefaults(t *testing.T) {
 	}
 }
 
-// TestManualExamples holds the examples to being right: the first two alone, the third over other files.
+// TestManualExamples holds the examples to being right: the first two alone, the others over other files.
 func TestManualExamples(t *testing.T) {
 	blocks := regexp.MustCompile(`(?s)\.Bd -literal[^\n]*\n(.*?)\.Ed`).FindAllStringSubmatch(sections(t)["EXAMPLES"], -1)
-	if len(blocks) != 3 {
+	if len(blocks) != 4 {
 		t.Fatalf("%d examples", len(blocks))
 	}
 	library := []File{{"library.yaml", []byte("filters: {exim2: {failregex: x <HOST>}, sshd: {failregex: x <HOST>}}")}}
@@ -123,6 +123,7 @@ func TestManualExamples(t *testing.T) {
 		{{"1", []byte(blocks[0][1])}},
 		{{"2", []byte(blocks[1][1])}},
 		{base, {"3", []byte(blocks[2][1])}},
+		{base, {"4", []byte(blocks[3][1])}},
 	} {
 		c, problems := Load(library, files)
 		if c != nil {

@@ -281,7 +281,7 @@ func (c *court) hit(log string, h policy.Hit) {
 
 // isRecent reports whether a failure gets a log line of its own. Old ones of a backlog are told by their bans: a line
 // each would be a second copy of the log.
-func isRecent(v *judge.Verdict, h *policy.Hit) bool { return h.Arrived.Sub(v.At) < recentFailure }
+func isRecent(v *judge.Verdict, h *policy.Hit) bool { return h.Arrived.Sub(v.At).Abs() < recentFailure }
 
 // report logs up to most of what was judged.
 func (c *court) report(most int) {
