@@ -26,7 +26,7 @@ import (
 func BenchmarkResident(b *testing.B) {
 	binary := build(b, b.TempDir())
 	for _, n := range []int{0, 100_000, 1_000_000} {
-		b.Run(strconv.Itoa(n), func(b *testing.B) { resident(b, binary, n) })
+		b.Run("bans="+strconv.Itoa(n), func(b *testing.B) { resident(b, binary, n) })
 	}
 }
 

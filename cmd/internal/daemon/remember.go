@@ -103,9 +103,6 @@ func (m *memory) Run(ctx context.Context) error {
 			return m.commit(last)
 		case <-rest:
 			wake, rest = m.wake, nil
-			if calm == nil && m.thrift.burst.Load() {
-				calm = time.After(calmAfter)
-			}
 			continue
 		case <-calm:
 			calm = nil
@@ -136,6 +133,9 @@ func (m *memory) Run(ctx context.Context) error {
 			m.log.Info("state: writing works again")
 		}
 		wake, rest = nil, time.After(wait)
+		if calm == nil && m.thrift.burst.Load() {
+			calm = time.After(calmAfter)
+		}
 	}
 }
 
