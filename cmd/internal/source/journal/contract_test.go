@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"banset/cmd/internal/source"
-	"banset/cmd/internal/source/journal/journaltest"
+	"banset/test/journaltest"
 	"banset/cmd/internal/source/sourcetest"
 )
 

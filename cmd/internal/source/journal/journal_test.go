@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"banset/cmd/internal/source"
-	"banset/cmd/internal/source/journal/journaltest"
+	"banset/test/journaltest"
 )
 
 // A reading is a source that runs, and what came of it.
