@@ -38,8 +38,8 @@ func install(v *visit) {
 		}
 		return v.run("banset status | grep -F " + newVersion)
 	})
-	v.tight("reboot, from the first packet", v.reboot)
-	v.tight("power cut, from the first packet", v.reset)
+	v.tight("reboot, from the first packet", func() error { return errors.Join(v.reboot(), v.up()) })
+	v.tight("power cut, from the first packet", func() error { return errors.Join(v.reset(), v.up()) })
 	v.check("a short ban ends by itself", func() (string, error) {
 		if err := v.run("banset ban " + short + " --for 8s"); err != nil {
 			return "", err
