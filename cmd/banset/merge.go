@@ -39,8 +39,10 @@ type mergeFile struct {
 	tally fileTally
 	cut   uint64
 	hits  chan []summaryHit
-	batch []summaryHit // to be sent
-	queue []summaryHit // received
+	spent chan []summaryHit // batches to be filled again
+	batch []summaryHit      // to be sent
+	whole []summaryHit      // received,
+	queue []summaryHit      // and what of it is left
 	index int
 	last  int64 // no hit of it is older: its beginning, then the latest of those that were handed out
 }
@@ -49,7 +51,7 @@ type mergeFile struct {
 func newMerge(names []string, scan func(*mergeFile)) *merge {
 	m := &merge{scan: scan}
 	for i, name := range names {
-		f := &mergeFile{hits: make(chan []summaryHit, mergeAhead), index: i}
+		f := &mergeFile{hits: make(chan []summaryHit, mergeAhead), spent: make(chan []summaryHit, 1), index: i}
 		f.tally.Name = name
 		m.files = append(m.files, f)
 	}
@@ -72,7 +74,11 @@ func (f *mergeFile) flush(ctx context.Context) {
 	case f.hits <- f.batch:
 	case <-ctx.Done():
 	}
-	f.batch = make([]summaryHit, 0, mergeBatch)
+	select {
+	case f.batch = <-f.spent:
+	default:
+		f.batch = make([]summaryHit, 0, mergeBatch)
+	}
 }
 
 // begin starts the file that waits at i.
@@ -129,7 +135,13 @@ func (m *merge) next() (summaryHit, bool) {
 				m.open = slices.Delete(m.open, i, i+1)
 				continue
 			}
-			f.queue = batch
+			if f.whole != nil {
+				select {
+				case f.spent <- f.whole[:0]:
+				default:
+				}
+			}
+			f.whole, f.queue = batch, batch
 			continue // its time is known better now
 		}
 		h := f.queue[0]

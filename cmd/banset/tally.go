@@ -63,7 +63,9 @@ func (s *tally) init(t *trial) {
 func (s *tally) count(job int, v judge.Verdict) {
 	p := &s.Policies[job]
 	p.Hits++
-	p.hosts.add(v.Host)
+	if v.Failures <= 1 { // whoever has more is known
+		p.hosts.add(v.Host)
+	}
 	switch v.Kind {
 	case judge.Allowed:
 		p.Allowed++
