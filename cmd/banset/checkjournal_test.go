@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"banset/cmd/internal/source/journal/journaltest"
+	"banset/test/journaltest"
 )
 
 // TestLookAtJournal asks a real journal.
