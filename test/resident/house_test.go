@@ -46,14 +46,6 @@ type daemon struct {
 	log bytes.Buffer
 }
 
-// startDaemon starts it with a blocklist and waits until it is ready. It ends with the benchmark.
-func startDaemon(b *testing.B, binary, blocklist string) *daemon {
-	b.Helper()
-	d := newDaemon(b, binary, blocklist, "")
-	d.start()
-	return d
-}
-
 // newDaemon prepares one, with more lines for its configuration.
 func newDaemon(b *testing.B, binary, blocklist, more string) *daemon {
 	b.Helper()
