@@ -36,6 +36,9 @@ type host struct {
 	env    []string // added to the daemon's environment
 	found  int      // failures that a test counts itself
 
+	// around makes a command line one that runs where /run and /var/log are others; nil: they are the machine's.
+	around func(args ...string) []string
+
 	mu      sync.Mutex
 	cmd     *exec.Cmd
 	log     bytes.Buffer
@@ -156,6 +159,10 @@ func (h *host) startOnly() {
 	if h.etc != "" {
 		cmd = exec.Command("unshare", "--mount", "sh", "-c", `mount --bind "$1" /etc && exec "$2" run --config "$3"`,
 			"sh", h.etc, h.binary, h.path("banset.yaml"))
+	}
+	if h.around != nil {
+		line := h.around(cmd.Args...)
+		cmd = exec.Command(line[0], line[1:]...)
 	}
 	cmd.Env = append(append(os.Environ(), "JOURNAL_STREAM="), h.env...)
 	cmd.Stderr = writer(func(p []byte) {

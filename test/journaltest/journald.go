@@ -103,9 +103,9 @@ func (j *Journald) hold() {
 		if test -e /etc/machine-id; then mount --bind "$0/id" /etc/machine-id; fi
 		mount --rbind "$0/run" /run
 		echo ready
-		exec sleep 100000`, j.Dir)
+		exec cat`, j.Dir)
 	cmd.Stderr = os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNS}
 	j.inside = []string{"nsenter", "-m"}
 	if os.Getuid() != 0 {
 		a := cmd.SysProcAttr
@@ -115,6 +115,8 @@ func (j *Journald) hold() {
 		j.inside = append(j.inside, "-U", "--preserve-credentials")
 	}
 	out, err := cmd.StdoutPipe()
+	must(j.t, err)
+	_, err = cmd.StdinPipe() // closed by our end, however that comes: it ends too
 	must(j.t, err)
 	must(j.t, cmd.Start())
 	j.t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })

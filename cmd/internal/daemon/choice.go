@@ -30,6 +30,8 @@ const (
 	staleAfter = time.Minute
 	// near is how far the stamps of one message may be apart in file and journal.
 	near = 2 * time.Second
+	// tick is the longest step of the kernel's clock for files, and some.
+	tick = 20 * time.Millisecond
 	// manyTwins bounds the failures remembered for telling twins.
 	manyTwins = 1024
 )
@@ -89,8 +91,8 @@ func (c *choice) run(ctx context.Context) error {
 	}
 	missing, started := 0, true
 	stale := time.Now()
-	tick := time.NewTicker(c.every)
-	defer tick.Stop()
+	ticker := time.NewTicker(c.every)
+	defer ticker.Stop()
 	for {
 		if c.is(fromJournal) {
 			if err := c.readJournal(ctx); err != nil || ctx.Err() != nil {
@@ -123,7 +125,7 @@ func (c *choice) run(ctx context.Context) error {
 		}
 		started = false
 		select {
-		case <-tick.C:
+		case <-ticker.C:
 		case <-c.wanted:
 		case <-ctx.Done():
 			return nil
@@ -161,7 +163,8 @@ func (c *choice) toJournal(why string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.wrote.IsZero() {
-		c.cut, c.fresh = c.wrote, !c.spoke
+		// A file's time lags behind the clock by up to a tick.
+		c.cut, c.fresh = c.wrote.Add(tick), !c.spoke
 	}
 	select {
 	case <-c.wanted: // of another time

@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"banset/cmd/internal/source"
-	"banset/test/journaltest"
 	"banset/cmd/internal/source/sourcetest"
+	"banset/test/journaltest"
 )
 
 // bare takes from each line what the journal puts before the text, so that there remains what was written.
