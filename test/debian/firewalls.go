@@ -5,9 +5,16 @@ import (
 	"time"
 )
 
-// quickInstall installs the package and has somebody banned for an attack and somebody by hand, on IPv4 and IPv6.
+// quickInstall has the package installed, somebody banned for an attack and somebody by hand, on IPv4 and IPv6, unless
+// a section before did that.
 func (v *visit) quickInstall() {
-	v.check("dpkg -i banset.deb", func() (string, error) { return "", v.run("dpkg -i /root/deb/old.deb") })
+	if v.installed {
+		return
+	}
+	v.check("dpkg -i banset.deb", func() (string, error) {
+		v.installed = true
+		return "", v.run("dpkg -i /root/deb/old.deb")
+	})
 	v.check("Exim attacked", func() (string, error) { return v.attackSMTP(mailAttacker) })
 	v.check("banset ban", func() (string, error) {
 		v.banned = append(v.banned, byHand, sshAttacker6)
@@ -102,8 +109,15 @@ func docker(v *visit) {
 	v.tight("its rules made anew", func() error { return v.run("containers rules") })
 	v.tight("iptables-restore of all rules", func() error { return v.run("iptables-save >/root/rules; iptables-restore </root/rules") })
 	v.healed("nft flush ruleset", func() error { return v.run("nft flush ruleset; containers rules") })
-	v.tight("reboot, from the first packet", func() error {
-		return errors.Join(v.reboot(), v.up())
+	v.tight("reboot, from the first packet", func() error { return errors.Join(v.reboot(), v.up()) })
+	v.ports = nil
+	v.tight("its rules gone", func() error {
+		return v.run(`set -e
+			systemctl disable --now containers
+			ip netns del c1
+			ip link del docker0
+			iptables -P FORWARD ACCEPT
+			for t in filter nat; do iptables -t $t -F; iptables -t $t -X; done`)
 	})
 }
 
@@ -113,6 +127,7 @@ func ufw(v *visit) {
 		return "", v.run("ufw allow 22/tcp && ufw allow 25/tcp && ufw --force enable && systemctl enable ufw")
 	})
 	v.quickInstall()
+	v.check("bans beside it", func() (string, error) { return "", v.holds() })
 	v.tight("ufw reload", func() error { return v.run("ufw reload") })
 	v.tight("ufw disable, ufw enable", func() error { return v.run("ufw disable && ufw --force enable") })
 	v.tight("reboot, from the first packet", func() error {
@@ -128,17 +143,12 @@ func firewalld(v *visit) {
 			firewall-cmd --reload`)
 	})
 	v.quickInstall()
+	v.check("bans beside it", func() (string, error) { return "", v.holds() })
 	v.tight("firewall-cmd --reload", func() error { return v.run("firewall-cmd --reload") })
 	v.tight("firewall-cmd --complete-reload", func() error { return v.run("firewall-cmd --complete-reload") })
 	v.tight("systemctl restart firewalld", func() error { return v.run("systemctl restart firewalld") })
 	v.tight("reboot, from the first packet", func() error {
 		return errors.Join(v.reboot(), v.up(), v.run("firewall-cmd --state"))
 	})
-	v.tight("systemctl stop firewalld", func() error { return v.run("systemctl stop firewalld") })
-}
-
-// up waits until a boot is complete.
-func (v *visit) up() error {
-	_, err := v.shFor(bootTime, "systemctl is-system-running --wait")
-	return err
+	v.tight("systemctl disable --now firewalld", func() error { return v.run("systemctl disable --now firewalld") })
 }

@@ -10,7 +10,7 @@ import (
 )
 
 // install is the life of a mail server: the package is installed, somebody attacks, and then everything happens to it
-// that must not lift a ban, to the package's removal.
+// that must not lift a ban.
 func install(v *visit) {
 	v.installPackage()
 	v.check("systemd-analyze security", func() (string, error) {
@@ -53,7 +53,9 @@ func install(v *visit) {
 		return "", errors.Join(welcome(short, sshd), v.holds())
 	})
 	v.owner()
-	v.removal()
+	v.check("systemctl disable --now nftables", func() (string, error) {
+		return "", errors.Join(v.run("systemctl disable --now nftables"), v.holds())
+	})
 }
 
 // rulesets are the three ways in which a ruleset is loaded that begins with "flush ruleset", as Debian's does.
@@ -94,12 +96,18 @@ func (v *visit) owner() {
 }
 
 // removal takes the package away: its bans stay until it is purged.
-func (v *visit) removal() {
-	v.removed = true
-	v.tight("apt remove", func() error { return v.run("apt-get remove -y banset") })
-	v.removed = false
-	v.tight("installed again", func() error { return v.run("dpkg -i /root/deb/new.deb") })
+func removal(v *visit) {
+	v.quickInstall()
+	v.tight("apt remove", func() error {
+		v.installed = false
+		return v.run("apt-get remove -y banset")
+	})
+	v.tight("installed again", func() error {
+		v.installed = true
+		return v.run("dpkg -i /root/deb/new.deb")
+	})
 	v.check("apt purge", func() (string, error) {
+		v.installed = false
 		if err := v.run("apt-get purge -y banset"); err != nil {
 			return "", err
 		}
@@ -123,6 +131,7 @@ func (v *visit) installPackage() {
 		if err != nil {
 			return "", err
 		}
+		v.installed = true
 		for _, unit := range []string{"banset.service", "banset-restore.service"} {
 			if state, err := v.sh("systemctl is-active " + unit); err != nil {
 				return "", fmt.Errorf("%s is %s", unit, state)

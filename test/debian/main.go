@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// sections are what can be run, each on a machine that was just booted for the first time, in the order of the table.
+// sections are what can be run, one after the other on one machine, in the order of the table.
 var sections = []struct {
 	name string
 	run  func(*visit)
@@ -33,6 +33,7 @@ var sections = []struct {
 	{"ufw", ufw},
 	{"firewalld", firewalld},
 	{"bad-days", badDays},
+	{"removal", removal},
 }
 
 func main() {
@@ -134,7 +135,7 @@ func (o *options) prepare() error {
 	return nil
 }
 
-// visitAll boots each release for each section and prints the table.
+// visitAll boots each release, runs the sections there, and prints the table.
 func (o *options) visitAll() error {
 	net, err := newOutside()
 	if err != nil {
@@ -143,11 +144,18 @@ func (o *options) visitAll() error {
 	start := time.Now()
 	t := &table{}
 	for _, release := range o.releases {
+		v := &visit{net: net, table: t, release: release}
 		for _, s := range sections {
 			if o.only == nil || slices.Contains(o.only, s.name) {
 				t.section(s.name)
-				o.visit(t, net, release, s.name, s.run)
+				o.boot(v, s.name)
+				if !v.gone {
+					s.run(v)
+				}
 			}
+		}
+		if !v.gone {
+			v.close()
 		}
 	}
 	text := t.String() + fmt.Sprintf("\n%d checks in %s.\n", t.count(), time.Since(start).Round(time.Second))

@@ -22,14 +22,13 @@ const (
 	machine6   = "2001:db8:1::2"
 	container4 = "192.0.2.130"
 
-	sshAttacker   = "198.51.100.11"
-	sshAttacker6  = "2001:db8:bad:1::7"
-	mailAttacker  = "198.51.100.12"
-	byHand        = "198.51.100.13"
-	short         = "198.51.100.14" // whose ban is short
-	otherAttacker = "198.51.100.15" // who attacks later than the others
-	friend        = "203.0.113.5"
-	friend6       = "2001:db8:f::5"
+	sshAttacker  = "198.51.100.11"
+	sshAttacker6 = "2001:db8:bad:1::7"
+	mailAttacker = "198.51.100.12"
+	byHand       = "198.51.100.13"
+	short        = "198.51.100.14" // whose ban is short
+	friend       = "203.0.113.5"
+	friend6      = "2001:db8:f::5"
 )
 
 // outside is the world that the machine's network card is connected to: this process's network namespace.

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// A visit is one section on one machine.
+// A visit is what is done on one machine.
 type visit struct {
 	*machine
 	net     *outside
@@ -18,8 +18,9 @@ type visit struct {
 	release string
 	banned  []string // who must not get through
 	ports   []port   // what the machine offers beside sshd and Exim
-	removed bool     // the program is not there any more, its bans are
-	gone    bool     // the machine does not answer any more: nothing else can be checked
+	// installed says that the program is there; without it nobody can verify.
+	installed bool
+	gone      bool // the machine does not answer any more: nothing else can be checked
 }
 
 // A port is a service of the machine and how it greets.
@@ -27,39 +28,39 @@ type port struct{ number, greeting string }
 
 var sshd, exim = port{"22", "SSH-2.0-"}, port{"25", "220 "}
 
-// visit boots a machine and runs a section on it.
-func (o *options) visit(t *table, net *outside, release, name string, run func(*visit)) {
-	v := &visit{net: net, table: t, release: release}
+// boot boots a machine for a section unless the one of the sections before is still there.
+func (o *options) boot(v *visit, section string) {
+	if v.machine != nil && !v.gone {
+		return
+	}
+	v.machine, v.banned, v.ports, v.installed, v.gone = nil, nil, nil, false, false
 	v.check("boot", func() (string, error) {
-		image, err := o.imageDir(release)
+		image, err := o.imageDir(v.release)
 		if err != nil {
 			return "", err
 		}
-		dir := filepath.Join(o.inside, release+"-"+name)
+		dir := filepath.Join(o.inside, v.release+"-"+section)
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return "", err
 		}
-		v.machine, err = boot(image, dir, filepath.Join(o.inside, "packages.tar"), o.accel)
+		m, err := boot(image, dir, filepath.Join(o.inside, "packages.tar"), o.accel)
 		if err != nil {
 			v.gone = true
 			return "", err
 		}
-		return "Linux " + v.kernel, nil
+		v.machine = m
+		return "Linux " + v.kernel, errors.Join(v.up(), v.run("mkdir /root/deb && tar -C /root/deb -xf /dev/vdb"))
 	})
-	if v.gone {
-		return
+}
+
+// up waits until a boot is complete.
+func (v *visit) up() error {
+	out, err := v.shFor(bootTime, "systemctl is-system-running --wait")
+	if err != nil {
+		failed, _ := v.sh("systemctl --failed --no-legend --plain")
+		return fmt.Errorf("%s: %w: %s", strings.TrimSpace(out), err, failed)
 	}
-	defer v.close()
-	v.check("everything is up", func() (string, error) {
-		out, err := v.shFor(bootTime, "systemctl is-system-running --wait")
-		if err != nil {
-			failed, _ := v.sh("systemctl --failed --no-legend --plain")
-			return "", fmt.Errorf("%s: %s", strings.TrimSpace(out), failed)
-		}
-		_, err = v.sh("mkdir /root/deb && tar -C /root/deb -xf /dev/vdb")
-		return "", err
-	})
-	run(v)
+	return nil
 }
 
 // check fills a cell of the table with what f finds: a note, or an error.
@@ -81,6 +82,7 @@ func (v *visit) check(name string, f func() (string, error)) {
 		if _, alive := v.sh("true"); alive != nil {
 			note("Debian %s: the machine does not answer: %v", v.release, alive)
 			v.gone = true
+			v.close()
 		}
 	}
 }
@@ -122,8 +124,7 @@ func (v *visit) holds() error {
 		}
 	}
 	wg.Wait()
-	errs = append(errs, v.outbound(), v.verify())
-	return errors.Join(errs...)
+	return errors.Join(append(errs, v.outbound(), v.verify())...)
 }
 
 // portsFor are the services that an address is to try: what is forwarded is so for IPv4 alone.
@@ -175,7 +176,7 @@ func (v *visit) outbound() error {
 
 // verify checks that policy, file and kernel agree, by the program's own word.
 func (v *visit) verify() error {
-	if v.removed {
+	if !v.installed {
 		return nil
 	}
 	out, err := v.sh("banset verify")
