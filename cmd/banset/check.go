@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/spf13/cobra"
 
@@ -88,9 +89,13 @@ func (a *app) check(path string, short bool) error {
 		}
 		r.Problems = append(r.Problems, c.CheckSamples(a.now())...)
 		r.Problems = append(r.Problems, missingPrograms(c.Hooks)...)
-		for _, p := range c.Policies {
-			r.Policies = append(r.Policies, checkedPolicy(p))
+		// All at once: each may ask the journal, and a start waits for it.
+		r.Policies = make([]checkPolicy, len(c.Policies))
+		var asking sync.WaitGroup
+		for i, p := range c.Policies {
+			asking.Go(func() { r.Policies[i] = checkedPolicy(p) })
 		}
+		asking.Wait()
 	}
 	if r.Problems == nil {
 		r.Problems = config.Problems{}
