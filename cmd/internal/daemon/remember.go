@@ -208,7 +208,7 @@ func (m *memory) commitTo(ctx context.Context) error {
 	if len(changes) == 0 {
 		return nil
 	}
-	defer m.thrift.worked()
+	defer m.thrift.worked(len(changes))
 	if err := m.store.Commit(changes); err != nil {
 		if m.unsaved == nil {
 			m.unsaved = make(map[string]state.Change, len(changes))

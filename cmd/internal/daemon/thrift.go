@@ -31,9 +31,12 @@ type thrift struct {
 // begin is for a start: its peak is what decides how much the daemon ever takes from the system.
 func (t *thrift) begin() { t.set(fewPercent) }
 
-// worked is called after a commit, which follows on all work but that of the kernel's mirror. Where that left much
+// manyChanges is a commit that is a burst by itself: what it takes may have counted as living when that was last measured.
+const manyChanges = 1000
+
+// worked is called after a commit of so many changes, which follows on all work but that of the kernel's mirror. Where that left much
 // memory behind (a flood, a large blocklist read or written), it is given back a little later.
-func (t *thrift) worked() {
+func (t *thrift) worked(changes int) {
 	held := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/memory/classes/heap/unused:bytes"},
 		{Name: "/memory/classes/heap/free:bytes"}}
 	metrics.Read(held)
@@ -42,7 +45,7 @@ func (t *thrift) worked() {
 		sum += s.Value.Uint64()
 	}
 	live := t.adjust()
-	if sum > live+max(garbage, live/100*fewPercent) {
+	if changes >= manyChanges || sum > live+max(garbage, live/100*fewPercent) {
 		t.burst.Store(true)
 	}
 }
