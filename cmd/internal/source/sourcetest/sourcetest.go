@@ -560,18 +560,21 @@ func testCrashes(t *testing.T, k Kind, way Way) {
 	all := numbered(0, lines)
 	rnd := rand.New(rand.NewPCG(1, uint64(len(way.Name))))
 	writerDone := make(chan struct{})
-	go func() {
+	write := func() {
 		defer close(writerDone)
 		for i, line := range all {
 			if i%(lines/rotations) == lines/rotations/2 {
 				l.Rotate(way)
 			}
-			l.Write(line + "\n")
+			if i > 0 {
+				l.Write(line + "\n")
+			}
 			if i%50 == 0 {
 				time.Sleep(time.Millisecond) // paces the test, nothing is concluded from it
 			}
 		}
-	}()
+	}
+	l.Write(all[0] + "\n")
 	var got []string
 	var held []source.Position
 	for running := true; running; {
@@ -581,6 +584,10 @@ func testCrashes(t *testing.T, k Kind, way Way) {
 		default:
 		}
 		r := start(t, l.Open(held), held, nil)
+		if held == nil {
+			r.awaitLine(all[0]) // a first start does not look for what is rotated already
+			go write()
+		}
 		n := 1 + rnd.IntN(12)
 		timeout := time.After(deadline)
 		for len(r.batches()) < n && running {
@@ -596,7 +603,7 @@ func testCrashes(t *testing.T, k Kind, way Way) {
 		kept := r.batches()
 		lost := min(len(kept), rnd.IntN(4))
 		if held == nil {
-			lost = 0 // without any position it would be a first start, which does not look for what is rotated
+			lost = 0 // nor would a second one without any position
 		}
 		kept = kept[:len(kept)-lost]
 		for _, b := range kept {
