@@ -186,10 +186,10 @@ func (c *choice) readJournal(ctx context.Context) error {
 	var o journal.Options
 	c.mu.Lock()
 	read := time.Unix(0, c.journal.position.Mod)
-	if c.cut.After(read) || c.journal.position.Cursor == "" && !c.cut.IsZero() {
-		// The file was read since.
+	if since := c.cut.Add(-near); !c.cut.IsZero() && (c.journal.position.Cursor == "" || since.Truncate(time.Second).After(read)) {
+		// The file was read since. What the journal itself brought before is not read again.
 		c.journal.position = source.Position{}
-		o.Since = c.cut.Add(-near)
+		o.Since = since
 	}
 	c.mu.Unlock()
 	inner, cancel := context.WithCancel(ctx)

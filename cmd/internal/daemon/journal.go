@@ -62,7 +62,7 @@ func (j *journalLog) run(ctx context.Context) error {
 
 // read reads the journal from the policy's position on.
 func (j *journalLog) read(ctx context.Context, o journal.Options) error {
-	o.Key, o.Logger = j.key, j.logs.log
+	o.Key, o.Logger, o.Directory = j.key, j.logs.log, j.logs.journalDir
 	if j.position.Cursor != "" {
 		o.From = []source.Position{j.position}
 	}
@@ -92,7 +92,9 @@ var errThere = errors.New("there is an entry")
 
 // hasSince reports whether the journal has an entry at or after t.
 func (j *journalLog) hasSince(ctx context.Context, t time.Time) bool {
-	src := journal.New(j.policy.JournalMatch, journal.Options{Since: t, ToEnd: true, Logger: j.logs.log})
+	src := journal.New(j.policy.JournalMatch, journal.Options{
+		Since: t, ToEnd: true, Logger: j.logs.log, Directory: j.logs.journalDir,
+	})
 	ctx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	return errors.Is(src.Run(ctx, func(context.Context, source.Chunk) error { return errThere }), errThere)

@@ -32,6 +32,8 @@ type logs struct {
 	source   *follow.Follower
 	journals []*journalLog
 	choices  map[string]*choice // of the policies that read file or journal, by name
+	// journalDir is another directory of journal files than this machine's, for tests.
+	journalDir string
 
 	mu      sync.Mutex
 	readers map[string]*reader // by the log's names
