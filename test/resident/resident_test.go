@@ -168,11 +168,12 @@ func bansText(n int) string {
 	return string(text)
 }
 
-// settle waits until the daemon has used no processor for ten seconds: five after a burst it gives memory back.
+// settle waits until the daemon has used no processor for 40 seconds: half a minute may lie between two commits of a
+// flood, and five seconds after the last one memory is given back.
 func (d *daemon) settle() {
 	d.b.Helper()
 	deadline := time.Now().Add(5 * time.Minute)
-	for used := int64(-1); ; time.Sleep(10 * time.Second) {
+	for used := int64(-1); ; time.Sleep(40 * time.Second) {
 		now := d.cpu()
 		if now == used {
 			return
