@@ -5,6 +5,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"banset/nft/nfttest"
 )
@@ -222,6 +223,30 @@ func TestReload(t *testing.T) {
 	h.fail(bystander, 2)
 	h.logged("[exim2-repeater] Ban " + bystander)
 	h.mustDrop(bystander)
+	h.verified()
+}
+
+// TestReloadAtOnce: a reload that comes while the daemon starts waits for the end of the start, and each line still counts
+// once.
+func TestReloadAtOnce(t *testing.T) {
+	h := newHost(t)
+	h.configure("")
+	h.startOnly()
+	for deadline := time.Now().Add(patience); ; {
+		if _, _, status := h.run("reload"); status == 0 {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatalf("no reload in %s:\n%s", patience, h.logText())
+		}
+	}
+	h.logged("ready: ")
+	h.logged("reloaded")
+	h.fail(attacker, 9)
+	h.fail(bystander, 10)
+	h.logged("[exim2-repeater] Ban " + bystander)
+	if log := h.logText(); strings.Contains(log, "Ban "+attacker) || strings.Index(log, "ready: ") > strings.Index(log, "reloaded") {
+		t.Errorf("lines counted twice, or the reload was before the start's end:\n%s", log)
+	}
 	h.verified()
 }
 

@@ -248,6 +248,9 @@ func Run(ctx context.Context, o Options) (err error) {
 	start(d.memory)
 	start(d.kernel)
 	start(&fileTask{d.file})
+	d.reloading.Lock() // a reload that comes before the logs waits for them
+	started := sync.OnceFunc(d.reloading.Unlock)
+	defer started()
 	start(newServer(listener, d))
 	start(newSelf(d.selfChanged))
 	start(wall)
@@ -269,6 +272,7 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	d.positions = nil
 	d.announce()
+	started()
 	start(newZoneWatch(d.options.Localtime, d.log, d.zoneChanged))
 	if err != nil {
 		return d.ended(ctx, err)
@@ -318,10 +322,15 @@ func (d *daemon) announce() {
 	}
 }
 
+var errNotStarted = errors.New("the daemon did not start")
+
 // reload reads the configuration anew and goes over to it. An error leaves everything as it was.
 func (d *daemon) reload(ctx context.Context) (err error) {
 	d.reloading.Lock()
 	defer d.reloading.Unlock()
+	if d.logs == nil {
+		return errNotStarted
+	}
 	defer func() { d.outside.refused = err != nil }()
 	d.notify(sdnotify.Reloading)
 	defer d.notify(sdnotify.Ready)
