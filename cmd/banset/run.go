@@ -49,6 +49,9 @@ func (a *app) run(ctx context.Context, debug bool) error {
 		fmt.Fprintln(a.stderr, problems.Format(append(set.Library, set.Files...)...))
 		return &findingError{"the configuration has " + plural(countSerious(problems), "problem") + ": nothing is started"}
 	}
+	// journald may go away and take the other end of stderr with it: the runtime would end the program with the next line
+	// of its log, and systemd takes that for a wanted end.
+	signal.Ignore(unix.SIGPIPE)
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, unix.SIGHUP)
 	defer signal.Stop(hup)
