@@ -82,6 +82,8 @@ func NewFile(path string, do Do, log *slog.Logger, options func() blocklist.Opti
 		wake:  make(chan struct{}, 1),
 		told:  make(map[string]bool),
 		watch: &watcher{blind: true}, // until Run
+
+		recent: recent{unseen: unseen},
 	}
 }
 

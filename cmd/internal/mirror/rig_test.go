@@ -39,6 +39,7 @@ type rig struct {
 	keeper *nft.Keeper
 	kernel *Kernel
 	file   *File
+	quick  bool // people see at once what was put back
 	log    *logBuffer
 	allow  []netip.Prefix
 	ahead  atomic.Int64 // how far the kernel mirror's wall clock is ahead of the real one, in nanoseconds
@@ -128,6 +129,9 @@ func (r *rig) begin(remembered []Remembered) {
 	r.keeper.SetWatchBuffer(watchBuffer)
 	options := func() blocklist.Options { return blocklist.Options{Location: time.Local, LegacyBan: policy.Forever} }
 	r.file = NewFile(r.path, r.do, log, options, func(error) {})
+	if r.quick {
+		r.file.recent.unseen = 0
+	}
 	if err := r.file.Load(r.judge, slices.Values(remembered), time.Now()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		r.t.Fatal(err)
 	}

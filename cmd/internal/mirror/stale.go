@@ -19,12 +19,16 @@ import (
 //     change: the person has seen it. It is their will.
 //  3. Somebody read the file both before the change and after it, so neither is sure. When the text differs in other
 //     hosts as well, there is another reason why it was saved, and the change is put back, once. Saved like that again
-//     it is the person's will, and so it is when nothing else differs, or staleFor after the change.
+//     it is the person's will, but for one that was saved before they can have seen that it is back; and so it is when
+//     nothing else differs, or staleFor after the change.
 //
 // Reading is seen by inotify's IN_ACCESS. Where there is no inotify, it is taken that somebody reads all the time.
 
 // staleFor is how long a text may have been on somebody's screen for the rules 2 and 3.
 const staleFor = 15 * time.Minute
+
+// unseen is how long after a change was put back nobody can have seen that and saved another text.
+const unseen = 2 * time.Second
 
 // maxRecent bounds the changes that are remembered.
 const maxRecent = 1 << 16
@@ -35,6 +39,8 @@ type recent struct {
 	reads map[uint64]time.Time     // when somebody may have read the file as it was after that write; the last of each
 	lines *hosts.Table[recentLine] // nil: none
 	began time.Time                // what recentLine.at counts from
+
+	unseen time.Duration
 }
 
 // maxReads bounds the writes whose readers are remembered.
@@ -136,7 +142,7 @@ func (r *recent) stale(book *ledger.Ledger, file *blocklist.File, allowed func(n
 		switch before, after := r.readers(l.write, now); {
 		case !after:
 			sure = append(sure, host)
-		case before && !l.restored && now.Sub(r.began)-l.at < staleFor:
+		case before && now.Sub(r.began)-l.at < staleFor && (!l.restored || now.Sub(r.began)-l.at < r.unseen):
 			doubtful = append(doubtful, host)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"banset/nft/nfttest"
 	"banset/policy/judge"
 	"banset/policy/ledger"
 )
@@ -210,7 +211,8 @@ func TestStaleSaveUnchanged(t *testing.T) {
 
 // TestStaleSaveInsisted: what may be a will is one the second time.
 func TestStaleSaveInsisted(t *testing.T) {
-	r := newRig(t, "")
+	nfttest.Clean(t)
+	r := startRig(t, &rig{t: t, path: filepath.Join(t.TempDir(), "blocklist"), quick: true}, "", nil)
 	r.takeMany(0, 3)
 	r.settled()
 	screen := r.text()
