@@ -18,6 +18,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -143,7 +144,18 @@ func again() error {
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), inside+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWNET, Pdeathsig: unix.SIGKILL}
-	err = cmd.Run()
+	// An interrupt is the child's: it clears up.
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, unix.SIGTERM)
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	go func() {
+		for s := range signals {
+			cmd.Process.Signal(s)
+		}
+	}()
+	err = cmd.Wait()
 	if exit := (*exec.ExitError)(nil); errors.As(err, &exit) && exit.ExitCode() > 0 {
 		os.Exit(exit.ExitCode()) // it has said why
 	}
@@ -164,6 +176,13 @@ func (b *bench) measure(chosen []string) (err error) {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, unix.SIGTERM)
+	go func() {
+		<-signals
+		os.RemoveAll(b.dir)
+		os.Exit(130) // and what it started ends with it
+	}()
 	// Peers and daemons may drop their rights and still have to read what is here.
 	if err := os.Chmod(b.dir, 0o755); err != nil {
 		return err

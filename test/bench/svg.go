@@ -107,7 +107,7 @@ func ratioChart(rows []row) string {
 		y := float64(top + step*i)
 		claim := r.claim
 		if name, _, ok := strings.Cut(r.theirs, " "); ok && r.section == "scan" && r.shown != "" {
-			claim += ": " + name
+			claim += ": " + strings.TrimSuffix(name, ",")
 		}
 		d.text("small", left-8, y+12, "end", claim)
 		class := "met"
@@ -116,9 +116,9 @@ func ratioChart(rows []row) string {
 		}
 		at := x.at(margins[i])
 		d.add(`<rect class="%s" x="%.1f" y="%.1f" width="%.1f" height="14"/>`+"\n", class, min(one, at), y+2, max(math.Abs(at-one), 1))
-		shown := r.shown
-		if shown == "" {
-			shown = r.ours
+		shown := r.ours
+		if strings.HasSuffix(r.target.text, "x") { // the target speaks of the ratio
+			shown = r.shown
 		}
 		d.text("small", max(one, at)+5, y+13, "start", shown)
 	}
@@ -130,7 +130,7 @@ func ratioChart(rows []row) string {
 // margin is how many times better than the target a value is.
 func (t target) margin(value float64) float64 {
 	if t.most {
-		if value == 0 {
+		if value <= 0 && t.limit >= 0 {
 			return math.Inf(1)
 		}
 		if t.limit == 0 {
