@@ -37,6 +37,7 @@ func resident(b *testing.B, binary string, n int) {
 			began := time.Now()
 			d.start()
 			b.ReportMetric(time.Since(began).Seconds(), name+"start-s")
+			b.ReportMetric(float64(d.cpu())/100, name+"start-cpu-s")
 			d.settle()
 			b.ReportMetric(float64(d.status("VmRSS"))/1e6, name+"MB")
 			b.ReportMetric(float64(d.status("VmHWM"))/1e6, name+"peak-MB")
@@ -53,7 +54,7 @@ func resident(b *testing.B, binary string, n int) {
 //
 // They come from a log of nine million lines, so this is the way of the hits through scan, judge and state, too. B/host
 // is what is resident at rest beyond what the daemon takes without any, the again- figure that of the next start, and
-// again-start-s how long that takes until it is ready.
+// again-start-s how long that takes until it is ready, of which again-start-cpu-s of a processor.
 func BenchmarkHosts(b *testing.B) {
 	binary := build(b, b.TempDir())
 	const n = 1_000_000
@@ -89,6 +90,7 @@ func BenchmarkHosts(b *testing.B) {
 			began := time.Now()
 			d.start()
 			b.ReportMetric(time.Since(began).Seconds(), name+"start-s")
+			b.ReportMetric(float64(d.cpu())/100, name+"start-cpu-s")
 			d.settle()
 			b.ReportMetric(float64(d.status("VmRSS")-empty)/n, name+"B/host")
 			b.ReportMetric(float64(d.status("VmHWM"))/1e6, name+"peak-MB")
@@ -184,7 +186,7 @@ func (d *daemon) settle() {
 	}
 }
 
-// cpu is the processor time that it used so far, in ticks.
+// cpu is the processor time that it used so far, in ticks of 10 ms.
 func (d *daemon) cpu() int64 {
 	d.b.Helper()
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(d.cmd.Process.Pid), "stat"))
