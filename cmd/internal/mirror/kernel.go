@@ -489,15 +489,19 @@ func latest(book *ledger.Ledger) []netip.Prefix {
 	return hosts
 }
 
-// perLook is how many bans a load takes from the book at once: the judgement goes on in between.
-const perLook = 2000
+// perLook is how many bans a load takes from the book at once: the judgement goes on in between. The first look is
+// short, because nothing may protect until it is over.
+const (
+	firstLook = 2000
+	perLook   = 10_000
+)
 
 // everything yields the elements of those hosts, and after them the ranges that the interval sets ought to hold. The
 // time that is left of each counts from now, when the kernel is about to get it.
 func (k *Kernel) everything(ctx context.Context, hosts []netip.Prefix, yield func(nft.Element) bool) error {
 	elements := make([]nft.Element, 0, min(len(hosts), perLook))
-	for len(hosts) > 0 {
-		some := hosts[:min(len(hosts), perLook)]
+	for look := firstLook; len(hosts) > 0; look = perLook {
+		some := hosts[:min(len(hosts), look)]
 		hosts = hosts[len(some):]
 		if err := k.Do(ctx, func(j *judge.Judge) { elements = k.some(elements[:0], j, some, k.Now()) }); err != nil {
 			return err
