@@ -22,8 +22,8 @@ func (v *visit) journald() {
 			if err := v.run(script); err != nil {
 				return "", err
 			}
-			text, err := v.attackSSH(from)
-			return text, errors.Join(err, v.verify())
+			_, err := v.attackSSH(from)
+			return "", errors.Join(err, v.verify())
 		})
 	}
 	after("journald restarted, then sshd attacked", "systemctl restart systemd-journald", freshAttacker(7))
@@ -70,49 +70,58 @@ func (v *visit) clock() {
 
 // disk fills the disk that banset writes to, and then the machine's own.
 func (v *visit) disk() {
-	v.check("a small disk for /var/lib/banset", func() (string, error) {
-		return "", errors.Join(v.run(`set -e
+	v.tight("a small disk for /var/lib/banset", func() error {
+		return v.run(`set -e
 			systemctl stop banset banset-restore
-			truncate -s 16M /root/small
-			mke2fs -q -t ext4 -m 0 /root/small
-			mount -o loop /root/small /mnt
-			cp -a /var/lib/banset/. /mnt/
-			chown banset:banset /mnt
-			chmod 750 /mnt
-			umount /mnt
-			mount -o loop /root/small /var/lib/banset
-			systemctl start banset`), v.holds())
+			cp -a /var/lib/banset /root/kept
+			mount -t tmpfs -o size=4M,mode=750,uid=banset,gid=banset tmpfs /var/lib/banset
+			cp -a /root/kept/. /var/lib/banset/
+			systemctl start banset`)
 	})
 	v.check("that disk full: Exim attacked", func() (string, error) {
 		if err := v.run("dd if=/dev/zero of=/var/lib/banset/fill bs=4k 2>/dev/null; [ -s /var/lib/banset/fill ]"); err != nil {
 			return "", err
 		}
 		from := freshAttacker(6)
-		refused := 0
-		for end := time.Now().Add(90 * time.Second); time.Now().Before(end); {
-			n := attackSMTP(from, machineFor(from), 5)
-			if refused += n; n == 0 && refused > 0 {
-				break
-			}
+		if guessSMTP(from) == 0 {
+			return "", errors.New("Exim refuses nobody")
 		}
 		if err := dropped(from, "25"); err != nil {
 			return "", err
 		}
 		v.banned = append(v.banned, from)
-		// A ban that no file has must be said aloud, unless there was a line's room left.
-		out, err := v.sh("banset status | head -4; df --output=avail /var/lib/banset")
-		return oneLine(out), err
+		out, err := v.sh("banset status | head -1")
+		return "status: " + oneLine(out), err
 	})
 	v.tight("that disk has room again", func() error {
-		return errors.Join(v.run("rm /var/lib/banset/fill"), v.waitBanned(time.Minute, v.banned[len(v.banned)-1]), v.verifySoon())
+		last := v.banned[len(v.banned)-1]
+		return errors.Join(v.run("rm /var/lib/banset/fill"), v.waitBanned(time.Minute, last), v.verifySoon(),
+			v.run("banset ban "+last+" --for 7d"))
 	})
+	v.tight("its own disk again", func() error {
+		return v.run(`set -e
+			systemctl stop banset banset-restore
+			mount --bind / /mnt
+			cp -a /var/lib/banset/. /mnt/var/lib/banset/
+			umount /mnt /var/lib/banset
+			systemctl start banset`)
+	})
+	// Exim can't write its own log then, and serves nobody.
+	v.services = []port{sshd}
 	v.tight("the machine's disk full", func() error {
 		return v.run("dd if=/dev/zero of=/fill bs=1M 2>/dev/null; [ -s /fill ]; systemctl restart banset")
 	})
 	v.tight("reboot with a full disk", func() error {
-		return errors.Join(v.run("umount -l /var/lib/banset; sync"), v.reboot(), v.until(bootTime, "systemctl is-active banset"))
+		return errors.Join(v.reboot(), v.until(bootTime, "systemctl is-active banset ssh"))
 	})
-	v.tight("room again", func() error { return v.run("rm /fill; systemctl restart exim4 banset") })
+	v.tight("room again", func() error {
+		return errors.Join(v.run("rm /fill; systemctl reset-failed; systemctl restart exim4 banset"),
+			v.until(time.Minute, "systemctl is-active banset"))
+	})
+	v.services = []port{sshd, exim}
+	v.check("Exim serves again", func() (string, error) {
+		return "", errors.Join(v.until(time.Minute, "ss -tln | grep :25"), v.holds())
+	})
 }
 
 // sleep suspends the machine to memory, for longer than one of the bans has left.
@@ -132,7 +141,14 @@ func (v *visit) sleep() {
 		if _, err := v.control("system_wakeup"); err != nil {
 			return err
 		}
-		return errors.Join(v.waitStatus("running"), v.run("true"))
+		// The serial line wakes up last; what is sent to it until then is lost.
+		err := v.waitStatus("running")
+		for range 12 {
+			if _, lost := v.shFor(10*time.Second, "true"); lost == nil {
+				return err
+			}
+		}
+		return errors.Join(err, errors.New("the shell is not there after the resume"))
 	})
 	v.check("the ban that ended meanwhile", func() (string, error) {
 		if err := v.until(time.Minute, "! grep -F "+short+" /var/lib/banset/blocklist"); err != nil {

@@ -18,7 +18,7 @@ func (v *visit) quickInstall() {
 	v.check("Exim attacked", func() (string, error) { return v.attackSMTP(mailAttacker) })
 	v.check("banset ban", func() (string, error) {
 		v.banned = append(v.banned, byHand, sshAttacker6)
-		return "", errors.Join(v.run("banset ban "+byHand+" "+sshAttacker6+" --for 1d"), v.holds())
+		return "", errors.Join(v.run("banset ban "+byHand+" "+sshAttacker6+" --for 7d"), v.holds())
 	})
 }
 
@@ -101,7 +101,7 @@ func docker(v *visit) {
 	v.check("a container with a published port", func() (string, error) {
 		return "", errors.Join(v.run(containers), v.until(time.Minute, "ip netns exec c1 ss -tln | grep :80"), welcome(friend, published))
 	})
-	v.ports = []port{published}
+	v.forwarded = []port{published}
 	v.quickInstall()
 	v.check("the container's own connections", func() (string, error) {
 		return "", v.run(`ip netns exec c1 timeout 10 bash -c 'exec 4<>/dev/tcp/` + byHand + `/2222; read -r word <&4; [ "$word" = hello ]'`)
@@ -110,7 +110,7 @@ func docker(v *visit) {
 	v.tight("iptables-restore of all rules", func() error { return v.run("iptables-save >/root/rules; iptables-restore </root/rules") })
 	v.healed("nft flush ruleset", func() error { return v.run("nft flush ruleset; containers rules") })
 	v.tight("reboot, from the first packet", func() error { return errors.Join(v.reboot(), v.up()) })
-	v.ports = nil
+	v.forwarded = nil
 	v.tight("its rules gone", func() error {
 		return v.run(`set -e
 			systemctl disable --now containers

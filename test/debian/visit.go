@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -17,7 +18,8 @@ type visit struct {
 	table   *table
 	release string
 	banned  []string // who must not get through
-	ports   []port   // what the machine offers beside sshd and Exim
+	// services greet a friend and not the banned; forwarded are those of containers, on IPv4 alone.
+	services, forwarded []port
 	// installed says that the program is there; without it nobody can verify.
 	installed bool
 	gone      bool // the machine does not answer any more: nothing else can be checked
@@ -33,7 +35,7 @@ func (o *options) boot(v *visit, section string) {
 	if v.machine != nil && !v.gone {
 		return
 	}
-	v.machine, v.banned, v.ports, v.installed, v.gone = nil, nil, nil, false, false
+	*v = visit{net: v.net, table: v.table, release: v.release, services: []port{sshd, exim}}
 	v.check("boot", func() (string, error) {
 		image, err := o.imageDir(v.release)
 		if err != nil {
@@ -79,7 +81,9 @@ func (v *visit) check(name string, f func() (string, error)) {
 	v.table.add(name, v.release, c)
 	note("Debian %s: %s/%s: %s (%.1fs)%s", v.release, v.table.current, name, c, time.Since(start).Seconds(), detail)
 	if v.machine != nil && err != nil {
-		if _, alive := v.sh("true"); alive != nil {
+		state, alive := v.sh("systemctl status --no-pager --full banset; journalctl --no-pager -o cat -n 15 -u banset; df /; true")
+		fmt.Fprintf(os.Stderr, "\t| %s\n", strings.ReplaceAll(strings.TrimSpace(state), "\n", "\n\t| "))
+		if alive != nil {
 			note("Debian %s: the machine does not answer: %v", v.release, alive)
 			v.gone = true
 			v.close()
@@ -127,12 +131,12 @@ func (v *visit) holds() error {
 	return errors.Join(append(errs, v.outbound(), v.verify())...)
 }
 
-// portsFor are the services that an address is to try: what is forwarded is so for IPv4 alone.
+// portsFor are the services that an address is to try.
 func (v *visit) portsFor(from string) []port {
 	if strings.Contains(from, ":") {
-		return []port{sshd, exim}
+		return v.services
 	}
-	return append([]port{sshd, exim}, v.ports...)
+	return slices.Concat(v.services, v.forwarded)
 }
 
 // dropped checks that a connection is met with silence.
