@@ -42,7 +42,7 @@ func kernel(b *bench) error {
 		return err
 	}
 	book := ledger[0].said["bytes"]
-	r = row{section: "kernel", claim: "its memory at the most", ours: megabytes(float64(costs[0].memory)),
+	r = row{section: "kernel", claim: "restore of " + count(n) + " bans: memory at the most", ours: megabytes(float64(costs[0].memory)),
 		theirs: "the book of bans " + megabytes(book), value: float64(costs[0].memory) - book, target: within(40e6, "40 MB above the book's")}
 	if len(costs) > 1 {
 		r.theirs += ", nft -f " + megabytes(float64(costs[1].memory))
@@ -97,7 +97,7 @@ func (b *bench) manyBans(n int, conf string, book float64) error {
 	if err != nil {
 		return err
 	}
-	b.add(row{section: "kernel", claim: "daemon's memory at the most, starting with " + count(n) + " bans", ours: megabytes(float64(most)),
+	b.add(row{section: "kernel", claim: "daemon's start with " + count(n) + " bans: memory at the most", ours: megabytes(float64(most)),
 		theirs: "the book of bans " + megabytes(book), value: float64(most) - book, target: within(40e6, "40 MB above the book's")})
 	status, err := b.race(b.rounds, contestant{args: []string{b.banset, "status", "--config", conf}, finding: true})
 	if err != nil {

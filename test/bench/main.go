@@ -75,7 +75,7 @@ func main() {
 	only := flag.String("only", "", "measure these `sections` alone: "+strings.Join(names, ","))
 	flag.IntVar(&b.lines, "lines", 1_000_000, "lines of a log")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds, of which the median counts")
-	flag.StringVar(&b.out, "o", "", "write chart.svg, packets.svg, growth.svg and figures.md into this `directory`")
+	flag.StringVar(&b.out, "o", "", "write chart.svg, packets.svg and growth.svg into this `directory`")
 	flag.BoolVar(&b.quick, "quick", false, "a trial in seconds: a thousandth of everything, and nobody to compare with")
 	readme := flag.String("readme", "", "put the table between the two marks in this `file`")
 	flag.StringVar(&b.banset, "banset", "", "measure this `program`, not one that is built from the tree")

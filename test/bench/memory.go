@@ -52,7 +52,7 @@ func liveBans(b *bench) error {
 			return err
 		}
 		if !b.quick {
-			time.Sleep(3 * time.Second) // until its state is written, and what that took is given back
+			time.Sleep(10 * time.Second) // until its state is written, and what that took is given back
 		}
 		v, err := statusBytes(d.cmd.Process.Pid, "VmRSS")
 		if err != nil {
@@ -95,7 +95,7 @@ func idle(b *bench) error {
 		return err
 	}
 	defer d.stop()
-	settle, watched := 5*time.Second, 30*time.Second
+	settle, watched := 20*time.Second, 30*time.Second
 	if b.quick {
 		settle, watched = 0, 100*time.Millisecond
 	}

@@ -88,7 +88,7 @@ func ratioChart(rows []row) string {
 	rows = slices.DeleteFunc(slices.Clone(rows), func(r row) bool { return r.target.text == "" || r.section == "growth" })
 	margins := make([]float64, len(rows))
 	for i, r := range rows {
-		margins[i] = min(max(r.target.margin(r.value), 0.01), 1000)
+		margins[i] = min(max(r.target.margin(r.value), 0.01), 100)
 	}
 	const top, step, left, right = 58, 22, 400, 100
 	height := top + step*len(rows) + 34

@@ -122,12 +122,8 @@ func (b *bench) report(w io.Writer, readme string) error {
 	}
 	fmt.Fprintf(w, "\n%s\n", where)
 	text := "\n" + markdown(b.rows) + "\n" + where + "\n\n"
-	if b.out != "" {
-		for name, s := range map[string]string{"figures.md": text, "chart.svg": ratioChart(b.rows)} {
-			if err := os.WriteFile(filepath.Join(b.out, name), []byte(s), 0o644); err != nil {
-				return err
-			}
-		}
+	if err := b.writeChart("chart.svg", ratioChart(b.rows)); err != nil {
+		return err
 	}
 	if readme == "" {
 		return nil
