@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -267,7 +268,12 @@ func (v *visit) until(limit time.Duration, script string) error {
 	return err
 }
 
-// waitBanned waits until an address is in the blocklist. Emulated, asking the program would keep the machine busy.
+// waitBanned waits until an address, or its /64, is in the blocklist. Emulated, asking the program would keep the
+// machine busy.
 func (v *visit) waitBanned(limit time.Duration, address string) error {
-	return v.until(limit, "grep -F "+address+" /var/lib/banset/blocklist")
+	line := address + " "
+	if a := netip.MustParseAddr(address); a.Is6() {
+		line = netip.PrefixFrom(a, 64).Masked().String() + " "
+	}
+	return v.until(limit, "grep '^"+line+"' /var/lib/banset/blocklist")
 }
