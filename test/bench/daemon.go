@@ -33,7 +33,13 @@ type daemon struct {
 
 // startDaemon starts banset with a configuration and waits until it is ready.
 func (b *bench) startDaemon(config string) (*daemon, error) {
-	d, err := launch(b.banset, "run", "--config", config)
+	return b.startOn(nil, config)
+}
+
+// startOn starts it behind the arguments of another program that leads to it.
+func (b *bench) startOn(before []string, config string) (*daemon, error) {
+	args := append(before, b.banset, "run", "--config", config)
+	d, err := launch(args[0], args[1:]...)
 	if err != nil {
 		return nil, err
 	}

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"os"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,7 @@ func drop(b *bench) error {
 	if err != nil {
 		return err
 	}
-	d, err := b.startDaemon(conf)
+	d, err := b.startOn(besidesSender(), conf)
 	if err != nil {
 		return err
 	}
@@ -62,10 +63,23 @@ func drop(b *bench) error {
 		}
 		b.add(r)
 	}
-	if d, err = b.startDaemon(conf); err != nil {
+	if d, err = b.startOn(besidesSender(), conf); err != nil {
 		return err
 	}
 	return errors.Join(b.burst(), d.stop(), b.flushRules())
+}
+
+// besidesSender keeps a daemon off the CPU on which the sender never pauses: the sender stands for another machine.
+func besidesSender() []string {
+	all := cpus()
+	if len(all) == 1 {
+		return nil
+	}
+	var others []string
+	for _, c := range all[:len(all)-1] {
+		others = append(others, strconv.Itoa(c))
+	}
+	return []string{"taskset", "-c", strings.Join(others, ",")}
 }
 
 // pace is how often a host under test sends: the resolution of the measurement.
@@ -271,7 +285,8 @@ func (b *bench) fail2banDrops(p *peer) ([]time.Duration, error) {
 	if err := os.Symlink("/etc/fail2ban/action.d", dir+"/action.d"); err != nil && !errors.Is(err, os.ErrExist) {
 		return nil, err
 	}
-	d, err := launch("/usr/bin/fail2ban-server", "-f", "-x", "-c", dir, "-s", dir+"/sock", "-p", dir+"/pid", "--logtarget", "STDERR", "start")
+	args := append(besidesSender(), "/usr/bin/fail2ban-server", "-f", "-x", "-c", dir, "-s", dir+"/sock", "-p", dir+"/pid", "--logtarget", "STDERR", "start")
+	d, err := launch(args[0], args[1:]...)
 	if err != nil {
 		return nil, err
 	}
