@@ -84,7 +84,7 @@ func (v *visit) disk() {
 		}
 		from := freshAttacker(6)
 		if guessSMTP(from) == 0 {
-			return "", errors.New("Exim refuses nobody")
+			return "", errors.New("nobody is refused by Exim")
 		}
 		if err := dropped(from, "25"); err != nil {
 			return "", err
