@@ -60,6 +60,9 @@ func (m *mark) holds(r io.ReaderAt, size int64) bool {
 	return sameAt(r, 0, m.head, buf[:]) && sameAt(r, m.off-int64(len(m.tail)), m.tail, buf[:])
 }
 
+// tells reports whether what lies before the place is enough to know a copy by: empty lines alone are not.
+func (m *mark) tells() bool { return len(bytes.Trim(m.head, "\r\n")) > 0 }
+
 // holdsStream is holds for content that can only be read once. It leaves r at the place.
 func (m *mark) holdsStream(r io.Reader) bool {
 	var buf [printLen]byte

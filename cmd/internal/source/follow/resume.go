@@ -270,7 +270,7 @@ func (c *chain) find(sibs []sibling, id fileID, m mark) (index int, o *opened, m
 		}
 	}
 	for i, s := range slices.Backward(sibs) {
-		if try(s, m.off > 0 && s.id != id && s.mod >= m.mod-2*slack) {
+		if try(s, m.tells() && s.id != id && s.mod >= m.mod-2*slack) {
 			return i, o, false
 		}
 	}
@@ -392,13 +392,13 @@ func (c *chain) catchUpOnce(ctx context.Context, g *file, raw []byte) (again boo
 	older := sibs[:c.ordinal(sibs, g, raw)]
 	// What was missed is newer than everything we know.
 	for i, s := range slices.Backward(older) {
-		if c.knows(s) || c.read(s.id) || c.candidate(s) && c.wasRead(s, sibs) {
+		if c.knows(s) || c.read(s.id) {
 			older = older[i+1:]
 			break
 		}
 	}
 	for _, s := range older {
-		if !c.candidate(s) {
+		if !c.candidate(s) || c.wasRead(s, sibs) {
 			continue
 		}
 		o, moved := openSibling(s)
@@ -473,7 +473,7 @@ func (c *chain) wasRead(s sibling, all []sibling) bool {
 		return false
 	}
 	defer o.close()
-	if !slices.ContainsFunc(c.past, func(e end) bool { return o.is(e.mark) && (e.id == s.id || !e.among(all)) }) {
+	if !slices.ContainsFunc(c.past, func(e end) bool { return e.tells() && o.is(e.mark) && (e.id == s.id || !e.among(all)) }) {
 		return false
 	}
 	c.seen[s.id] = traceOf(s)
