@@ -137,7 +137,7 @@ func (o *options) prepare() error {
 
 // visitAll boots each release, runs the sections there, and prints the table.
 func (o *options) visitAll() error {
-	net, err := newOutside()
+	net, err := newOutside(o.inside)
 	if err != nil {
 		return fmt.Errorf("network: %w", err)
 	}

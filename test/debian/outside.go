@@ -36,8 +36,8 @@ type outside struct {
 	askpass string // a program that says a wrong password
 }
 
-// newOutside sets up the namespace this process was started in.
-func newOutside() (*outside, error) {
+// newOutside sets up the namespace this process was started in. dir gets a program that ssh needs.
+func newOutside(dir string) (*outside, error) {
 	if links, err := net.Interfaces(); err != nil || len(links) != 1 {
 		return nil, errors.Join(err, errors.New("this is not a fresh network namespace"))
 	}
@@ -61,7 +61,7 @@ func newOutside() (*outside, error) {
 		return nil, fmt.Errorf("%w: %s", err, out)
 	}
 	o := &outside{}
-	f, err := os.CreateTemp("", "askpass-")
+	f, err := os.CreateTemp(dir, "askpass-")
 	if err != nil {
 		return nil, err
 	}
