@@ -1,0 +1,157 @@
+package mirror
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"banset/nft"
+	"banset/policy/judge"
+	"banset/policy/ledger"
+)
+
+// heal makes the repair that is wanted, if one is. The book is what counts: nothing that stands in a table that is
+// not ours any more is adopted. quiet leaves the log alone.
+func (k *Kernel) heal(ctx context.Context, quiet bool) error {
+	k.mu.Lock()
+	wanted := k.wanted
+	k.wanted = nil
+	k.mu.Unlock()
+	if wanted == nil {
+		return nil
+	}
+	err := k.putBack(ctx, *wanted, quiet)
+	if err != nil {
+		k.ask(*wanted)
+	}
+	return err
+}
+
+func (k *Kernel) putBack(ctx context.Context, r repair, quiet bool) error {
+	began := time.Now()
+	tell := func(format string, a ...any) {
+		k.mu.Lock()
+		k.healings++
+		k.mu.Unlock()
+		if !quiet {
+			took := time.Since(began).Round(100 * time.Microsecond)
+			k.Log.Warn(fmt.Sprintf("kernel: %s; put back%s in %s", r.why, fmt.Sprintf(format, a...), took))
+		}
+	}
+	if !r.anew {
+		report, err := k.Keeper.Check(ctx)
+		if err != nil {
+			return err
+		}
+		r.anew = len(report.Emptied) == len(nft.Sets)
+	}
+	if r.anew {
+		n, err := k.replace(ctx)
+		if err != nil {
+			return fmt.Errorf("putting the table back: %w", err)
+		}
+		tell(" %d bans", n)
+		// What was done between the accident and the repair can't be told from it: look once.
+		return k.Push(ctx)
+	}
+	report, err := k.Keeper.Ensure(ctx)
+	if err != nil {
+		return fmt.Errorf("putting rules back: %w", err)
+	}
+	if len(report.Emptied) > 0 || r.lost {
+		if err := k.compare(ctx); err != nil {
+			return err
+		}
+	}
+	if err := k.Push(ctx); err != nil {
+		return err
+	}
+	if len(report.Changes) > 0 {
+		tell("")
+	}
+	return nil
+}
+
+// replace makes the table anew with all that it ought to hold, and says how many elements these are. What changes in the
+// book meanwhile is pending afterwards.
+func (k *Kernel) replace(ctx context.Context) (n int, err error) {
+	var hosts []netip.Prefix
+	if err := k.Do(ctx, func(j *judge.Judge) { hosts = latest(j.Book()) }); err != nil {
+		return 0, err
+	}
+	var lookErr error
+	err = k.Keeper.Replace(ctx, func(yield func(nft.Element) bool) {
+		n = 0
+		lookErr = k.everything(ctx, hosts, func(e nft.Element) bool { n++; return yield(e) })
+	})
+	err = errors.Join(lookErr, err)
+	doErr := k.Do(ctx, func(*judge.Judge) { k.Changed(err) })
+	return n, errors.Join(err, doErr)
+}
+
+// latest is the hosts of the book, the most recently active ones first.
+func latest(book *ledger.Ledger) []netip.Prefix {
+	hosts := make([]netip.Prefix, 0, book.Len())
+	for b := range book.Latest() {
+		hosts = append(hosts, b.Host)
+	}
+	return hosts
+}
+
+// perLook is how many bans a load takes from the book at once: the judgement goes on in between. The first look is
+// short, because nothing may protect until it is over.
+const (
+	firstLook = 2000
+	perLook   = 10_000
+)
+
+// everything yields the elements of those hosts, and after them the ranges that the interval sets ought to hold. The
+// time that is left of each counts from now, when the kernel is about to get it.
+func (k *Kernel) everything(ctx context.Context, hosts []netip.Prefix, yield func(nft.Element) bool) error {
+	elements := make([]nft.Element, 0, min(len(hosts), perLook))
+	for look := firstLook; len(hosts) > 0; look = perLook {
+		some := hosts[:min(len(hosts), look)]
+		hosts = hosts[len(some):]
+		if err := k.Do(ctx, func(j *judge.Judge) { elements = k.some(elements[:0], j, some, k.Now()) }); err != nil {
+			return err
+		}
+		for _, e := range elements {
+			if !yield(e) {
+				return nil
+			}
+		}
+	}
+	var ranges []ledger.Range
+	if err := k.Do(ctx, func(j *judge.Judge) { ranges = j.Ranges() }); err != nil {
+		return err
+	}
+	clear(k.nets)
+	var adds []nft.Change
+	adds, k.nets = k.diffNets(ranges, k.Now())
+	for _, c := range adds {
+		if !yield(c.Element) {
+			return nil
+		}
+	}
+	return nil
+}
+
+// some appends the elements of those hosts that the book has as such, and takes all of them as told.
+func (k *Kernel) some(to []nft.Element, j *judge.Judge, hosts []netip.Prefix, now time.Time) []nft.Element {
+	book := j.Book()
+	for _, host := range hosts {
+		b, ok := book.Get(host)
+		if !ok {
+			continue // it went meanwhile, and that is pending
+		}
+		book.Settle(ledger.Kernel, host)
+		if set, ok := hostSet(host, k.IPv6Prefix); ok && book.IsHost(host) {
+			if e, left := element(set, host.Addr(), host.Addr(), b, now); left {
+				to = append(to, e)
+			}
+		}
+	}
+	return to
+}
