@@ -226,10 +226,10 @@ func (s Set) keyType() uint32 {
 	return 8 // ipv6_addr
 }
 
-// size is the kernel's: a range is two elements to it. Of a hash set's size only the lower 16 bits say how large its table
+// SetSize is the size that a set has in the kernel, and in what nft(8) prints of it: a range is two elements there. Of a hash set's size only the lower 16 bits say how large its table
 // is made at once (nelem_hint of linux/rhashtable-types.h); with none of them set it begins with 64 buckets and is moved
 // again and again while a load goes on, which takes twice as long. So all of them are set.
-func (c *Config) size(s Set) uint32 {
+func (c *Config) SetSize(s Set) uint32 {
 	if s.Ranges() {
 		return 2 * c.Size
 	}
@@ -248,7 +248,7 @@ func (b *batch) addSet(c *Config, s Set) {
 	b.be32(unix.NFTA_SET_KEY_LEN, uint32(s.keyLen()))
 	b.be32(unix.NFTA_SET_ID, uint32(s)+1)
 	desc := b.nest(unix.NFTA_SET_DESC)
-	b.be32(unix.NFTA_SET_DESC_SIZE, c.size(s))
+	b.be32(unix.NFTA_SET_DESC_SIZE, c.SetSize(s))
 	b.endNest(desc)
 	b.be32(unix.NFTA_SET_GC_INTERVAL, gcInterval)
 	u := []byte{udataSetByteOrder, 4, 2, 0, 0, 0} // big endian, as nft writes it

@@ -141,8 +141,8 @@ func (t *setState) differs(c *Config, s Set) string {
 		return "had other keys than addresses of its family"
 	case t.flags&^uint32(unix.NFT_SET_EVAL|nftSetExprFlag) != s.flags():
 		return fmt.Sprintf("had the flags %#x, not %#x", t.flags, s.flags())
-	case t.size != c.size(s):
-		return fmt.Sprintf("had size %d, not %d", t.size, c.size(s))
+	case t.size != c.SetSize(s):
+		return fmt.Sprintf("had size %d, not %d", t.size, c.SetSize(s))
 	case t.gc != gcInterval:
 		return fmt.Sprintf("had a gc-interval of %d ms, not %d", t.gc, gcInterval)
 	case t.timeout != 0:

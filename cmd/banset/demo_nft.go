@@ -20,9 +20,10 @@ func listSet(ctx context.Context, k *nft.Keeper) (string, error) {
 		return "", err
 	}
 	slices.SortFunc(elements, func(a, b nft.Element) int { return a.First.Compare(b.First) })
+	config := k.Config()
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s {\n\tset %s {\n\t\ttype ipv4_addr\n\t\tsize %d\n\t\tflags timeout\n\t\tgc-interval 1m\n"+
-		"\t\tcomment \"banned IPv4 hosts\"\n", k.Config().Table, nft.Ban4, k.Config().Size)
+		"\t\tcomment \"banned IPv4 hosts\"\n", config.Table, nft.Ban4, config.SetSize(nft.Ban4))
 	for i, e := range elements {
 		switch {
 		case i == 0:

@@ -38,7 +38,7 @@ func TestNftDuration(t *testing.T) {
 func listCheck() error {
 	ctx := context.Background()
 	k, err := nft.Open(nft.Config{
-		Table: "banset", Hook: "prerouting", Priority: -190, Direction: "original", Verdict: "drop", IPv6Prefix: 64, Size: 1000,
+		Table: "banset", Hook: "prerouting", Priority: -190, Direction: "original", Verdict: "drop", IPv6Prefix: 64, Size: 131072,
 	})
 	if err != nil {
 		return err
