@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"banset/policy"
+	"banset/policy/blocklist"
 	"banset/policy/judge"
 )
 
@@ -88,6 +89,26 @@ func TestStartFindsNewerBanInFile(t *testing.T) {
 		if got, ok := r.ban(want.Host.String()); ok != (i < 3) || ok && got != want {
 			t.Errorf("%s: %+v %v, want the ban of the file: %v", want.Host, got, ok, i < 3)
 		}
+	}
+	r.verify()
+}
+
+// TestStartKeepsWhatTheFileHasYetToBeTold: a ban that was found in the kernel alone got a line with the beginning that
+// its timeout told; then its failure was read again, and the crash came when the state had that and the file had not.
+func TestStartKeepsWhatTheFileHasYetToBeTold(t *testing.T) {
+	r := newRig(t, "")
+	at := time.Now().Unix()
+	host := netip.MustParsePrefix("192.0.2.1/32")
+	found := policy.Ban{Host: host, At: at - 6, Until: at + 3600, Policy: "sshd", Failures: 4}
+	earned := found
+	earned.At = at
+	r.do(context.Background(), func(j *judge.Judge) { j.Book().Enter(found) })
+	r.settled()
+	r.stop()
+	r.start([]Remembered{{Ban: earned}})
+	r.settled()
+	if text, want := r.text(), blocklist.Header+string(blocklist.AppendLine(nil, earned)); text != want {
+		t.Errorf("the file says\n%swant\n%s", text, want)
 	}
 	r.verify()
 }

@@ -80,7 +80,11 @@ func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet
 				book.Mark(ledger.File, b.Host)
 			}
 		case ok && old.Until == b.Until:
+			moved := e.Ban.At != 0 && !book.Holds(ledger.File, b.Host) && !sameReason(e.Ban, old)
 			book.Settle(ledger.File, b.Host)
+			if moved {
+				book.Mark(ledger.File, b.Host) // there is a line, and it has yet to be told why
+			}
 		case !book.Holds(ledger.File, b.Host) && !newer(book, e.Ban):
 			// Our own change has not reached the file yet.
 		case !ok && tooMany > 0:
@@ -170,6 +174,11 @@ func (f *File) tell(entries int, problems []string) {
 		}
 	}
 	f.told = now
+}
+
+// sameReason reports whether two bans of one host began at one time and were earned alike.
+func sameReason(a, b policy.Ban) bool {
+	return a.At == b.At && a.Policy == b.Policy && a.Failures == b.Failures
 }
 
 // newer reports whether a line of the file, of a host that the file has yet to be told of, began after what the book
