@@ -3,12 +3,15 @@ package follow
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+	"github.com/ulikunitz/xz"
 	"golang.org/x/sys/unix"
 
 	"banset/cmd/internal/source"
@@ -106,8 +109,8 @@ func TestCompressedUnseen(t *testing.T) {
 	r.want("five\nsix\n")
 }
 
-// pack compresses a file as gzip does: the result has its time, and it goes.
-func pack(t *testing.T, from, to string) {
+// pack compresses a file, as the name of the result says, like gzip does: the result has its time, and it goes.
+func pack(t testing.TB, from, to string) {
 	t.Helper()
 	st, err := os.Stat(from)
 	must(t, err)
@@ -115,7 +118,16 @@ func pack(t *testing.T, from, to string) {
 	must(t, err)
 	f, err := os.Create(to)
 	must(t, err)
-	w := gzip.NewWriter(f)
+	var w io.WriteCloser
+	switch filepath.Ext(to) {
+	case ".gz":
+		w = gzip.NewWriter(f)
+	case ".zst":
+		w, err = zstd.NewWriter(f)
+	case ".xz":
+		w, err = xz.NewWriter(f)
+	}
+	must(t, err)
 	_, err = w.Write(text)
 	must(t, errors.Join(err, w.Close(), f.Close(), os.Chtimes(to, st.ModTime(), st.ModTime()), os.Remove(from)))
 }

@@ -1,8 +1,10 @@
 package follow
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -65,5 +67,29 @@ func BenchmarkLine(b *testing.B) {
 				b.Error(err)
 			}
 		})
+	}
+}
+
+// BenchmarkFirstLine is the time from a start to the first line of a log with twelve compressed generations, when the
+// file that was being read was deleted: it is looked for in all of them. A daemon that is killed all the time must get
+// as far as that.
+func BenchmarkFirstLine(b *testing.B) {
+	dir := b.TempDir()
+	log := filepath.Join(dir, "a.log")
+	for i := range 12 {
+		plain := filepath.Join(dir, fmt.Sprintf("a.log.%d", i+1))
+		write(b, plain, strings.Repeat(fmt.Sprintf("%02d 2026-11-23 18:12:45 failed for user from [192.0.2.1]\n", i), 4000))
+		pack(b, plain, plain+[]string{".gz", ".zst", ".xz"}[i%3])
+	}
+	write(b, log, "first\n")
+	gone := source.Position{Path: log, Dev: 1, Ino: 1, Offset: 64, Head: bytes.Repeat([]byte("x"), 64), Tail: bytes.Repeat([]byte("x"), 64)}
+	enough := errors.New("enough")
+	for b.Loop() {
+		err := New([]string{log}, Options{From: []source.Position{gone}}).Run(context.Background(), func(_ context.Context, c source.Chunk) error {
+			return enough
+		})
+		if !errors.Is(err, enough) {
+			b.Fatal(err)
+		}
 	}
 }

@@ -37,6 +37,7 @@ type chain struct {
 	past  []end             // of the last files that were done with, to know their copies by
 	seen  map[fileID]trace  // siblings that are read, or were there before us
 	mod   int64             // siblings written before this time, nanoseconds, were read
+	heads map[fileID]head   // of compressed siblings
 
 	begun  atomic.Bool
 	busy   atomic.Bool // has files to read or watch

@@ -147,7 +147,7 @@ func (c *chain) plan(cur *file) *plan {
 		if i > p.newest && s.size > 0 && (unread || begins && s.mod > time.Now().Add(-time.Hour).UnixNano()) {
 			o, moved := openSibling(s)
 			p.moved = p.moved || moved
-			if o != nil && slices.ContainsFunc(c.queue, func(q *file) bool { return q.off == 0 && o.copies(q, nil) }) {
+			if o != nil && slices.ContainsFunc(c.queue, func(q *file) bool { return q.off == 0 && c.copies(o, q, nil) }) {
 				o.close()
 				continue // neither read nor seen: a copy of what is about to be read, and then truncated
 			}
@@ -258,8 +258,10 @@ func (c *chain) find(sibs []sibling, id fileID, m mark) (index int, o *opened, m
 		if !want || c.taken(s.id) {
 			return false
 		}
-		var mv bool
-		o, mv = openAt(s, m)
+		may, mv := c.mayHold(s, m)
+		if may {
+			o, mv = openAt(s, m)
+		}
 		moved = moved || mv
 		return o != nil
 	}
@@ -408,8 +410,8 @@ func (c *chain) catchUpOnce(ctx context.Context, g *file, raw []byte) (again boo
 		if o == nil {
 			continue
 		}
-		if raw != nil && o.copies(g, raw) || slices.ContainsFunc(c.queue, func(q *file) bool {
-			return (q != g || raw == nil) && q.fd != nil && o.copies(q, nil)
+		if raw != nil && c.copies(o, g, raw) || slices.ContainsFunc(c.queue, func(q *file) bool {
+			return (q != g || raw == nil) && q.fd != nil && c.copies(o, q, nil)
 		}) {
 			o.close() // a copy of one that is still to be read: compressed, or about to be truncated
 			continue
@@ -438,13 +440,8 @@ func (c *chain) knows(s sibling) bool {
 		if s.packed == "" || t.mod != s.mod || len(t.head) == 0 {
 			continue
 		}
-		if o, _ := openSibling(s); o != nil {
-			var head [printLen]byte
-			n, _ := io.ReadFull(o.stream, head[:len(t.head)])
-			o.close()
-			if bytes.Equal(head[:n], t.head) {
-				return true
-			}
+		if text, _ := c.beginning(s); bytes.HasPrefix(text, t.head) {
+			return true
 		}
 	}
 	return false
@@ -473,7 +470,10 @@ func (c *chain) wasRead(s sibling, all []sibling) bool {
 		return false
 	}
 	defer o.close()
-	if !slices.ContainsFunc(c.past, func(e end) bool { return e.tells() && o.is(e.mark) && (e.id == s.id || !e.among(all)) }) {
+	if !slices.ContainsFunc(c.past, func(e end) bool {
+		may, _ := c.mayHold(s, e.mark)
+		return may && e.tells() && o.is(e.mark) && (e.id == s.id || !e.among(all))
+	}) {
 		return false
 	}
 	c.seen[s.id] = traceOf(s)
@@ -494,7 +494,7 @@ func (c *chain) ordinal(sibs []sibling, g *file, raw []byte) int {
 			continue
 		}
 		if o, _ := openSibling(s); o != nil {
-			is := o.copies(g, raw)
+			is := c.copies(o, g, raw)
 			o.close()
 			if is {
 				return i
@@ -512,7 +512,19 @@ func (c *chain) ordinal(sibs []sibling, g *file, raw []byte) int {
 // it. Less will not do, because g may hold but the beginning of its first line yet, and all lines begin alike. raw, if
 // given, is what g began with when we read it: if it has been truncated since, o is the copy if it begins like that and
 // was not written earlier.
-func (o *opened) copies(g *file, raw []byte) bool {
+func (c *chain) copies(o *opened, g *file, raw []byte) bool {
+	raw = raw[:min(len(raw), copied)]
+	begun := func(x []byte) bool { // like raw
+		n := min(len(x), len(raw))
+		return n > 0 && bytes.Equal(x[:n], raw[:n])
+	}
+	if o.stream != nil {
+		var y [printLen]byte
+		x, _ := c.beginning(o.s)
+		if n, _ := g.fd.ReadAt(y[:], 0); !bytes.HasPrefix(y[:n], x) && !begun(x) {
+			return false
+		}
+	}
 	return o.fromStart(func(r io.Reader) bool {
 		// In this order: g may grow meanwhile, and so may the copy.
 		x, _ := io.ReadAll(io.LimitReader(r, copied))
@@ -520,9 +532,7 @@ func (o *opened) copies(g *file, raw []byte) bool {
 		if len(x) == 0 || bytes.HasPrefix(y, x) {
 			return len(x) > 0
 		}
-		raw = raw[:min(len(raw), copied)]
-		n := min(len(x), len(raw))
-		return n > 0 && !bytes.HasPrefix(y, raw) && bytes.Equal(x[:n], raw[:n]) && o.s.mod >= g.mod
+		return begun(x) && !bytes.HasPrefix(y, raw) && o.s.mod >= g.mod
 	})
 }
 

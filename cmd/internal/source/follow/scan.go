@@ -380,7 +380,7 @@ func (f *Follower) newChain(key string, g *file) *chain {
 		}
 		f.chains[old.path()] = old
 	}
-	c := &chain{f: f, wake: make(chan struct{}, 1), mod: time.Now().UnixNano(), seen: map[fileID]trace{}}
+	c := &chain{f: f, wake: make(chan struct{}, 1), mod: time.Now().UnixNano(), seen: map[fileID]trace{}, heads: map[fileID]head{}}
 	c.key.Store(&key)
 	f.chains[key] = c
 	c.setBase(resolve(key), []string{key})

@@ -19,6 +19,7 @@ type sibling struct {
 	id     fileID
 	size   int64
 	mod    int64  // modification time, nanoseconds
+	change int64  // that of the inode
 	packed string // how it is compressed: an extension of unpackers, or ""
 	suffix
 }
@@ -81,7 +82,7 @@ func listSiblings(path string) (byName map[string]sibling, torn bool) {
 			continue
 		}
 		byName[plain] = sibling{path: dir + name, id: idOfStat(&st), size: st.Size, mod: st.Mtim.Nano(),
-			packed: packed, suffix: suf}
+			change: st.Ctim.Nano(), packed: packed, suffix: suf}
 	}
 	return byName, torn
 }
@@ -213,7 +214,7 @@ func strays(path string) (list []sibling) {
 		_, packed := cutPacked(name)
 		if err := unix.Stat(filepath.Join(dir, name), &st); err == nil && st.Mode&unix.S_IFMT == unix.S_IFREG {
 			list = append(list, sibling{path: filepath.Join(dir, name), id: idOfStat(&st), size: st.Size,
-				mod: st.Mtim.Nano(), packed: packed, suffix: suffix{num: -1}})
+				mod: st.Mtim.Nano(), change: st.Ctim.Nano(), packed: packed, suffix: suffix{num: -1}})
 		}
 	}
 	return list
