@@ -60,7 +60,7 @@ type Ledger struct {
 
 // A record is a host with a ban, or one without that a copy has yet to be told of: 48 bytes.
 type record struct {
-	at, until int64 // as in policy.Ban; at of the last one where none stands
+	at, until int64 // as in policy.Ban; of the last one where none stands
 	active    int64 // when the host was last known to fail, in seconds since the epoch
 	failures  int32
 	reason    uint32 // in Ledger.reasons
@@ -227,25 +227,27 @@ func (l *Ledger) remove(slot uint32) policy.Ban {
 	return b
 }
 
-// Over says of a host that is not in the book that its last ban began at a time, 0 for one that is not known, and that
-// the file may still have it.
-func (l *Ledger) Over(host netip.Prefix, at int64) {
+// Over says of a host that is not in the book when its last ban began and ended, 0 for what is not known, and that the
+// file may still have it.
+func (l *Ledger) Over(host netip.Prefix, at, until int64) {
 	l.Mark(File, host)
 	if slot, _ := l.find(host); slot == 0 {
-		l.records.At(l.records.Find(hosts.KeyOf(host, 0))).at = at
+		r := l.records.At(l.records.Find(hosts.KeyOf(host, 0)))
+		r.at, r.until = at, until
 	}
 }
 
-// Past is when the last ban of a host began that the file has yet to be told is over; 0 when that is not known.
-func (l *Ledger) Past(host netip.Prefix) int64 {
+// Past is when the last ban of a host began, and would have ended, that the file has yet to be told is over; 0 when that
+// is not known.
+func (l *Ledger) Past(host netip.Prefix) (at, until int64) {
 	slot := l.records.Find(hosts.KeyOf(host, 0))
 	if slot == 0 {
-		return 0
+		return 0, 0
 	}
 	if r := l.records.At(slot); !r.stands && r.pending(File) {
-		return r.at
+		return r.at, r.until
 	}
-	return 0
+	return 0, 0
 }
 
 // EndOver removes the bans that are over at now and returns them. The kernel has expired its elements by itself,

@@ -104,7 +104,7 @@ func (l *Ledger) Settle(c Copy, host netip.Prefix) {
 func (r *record) toldFile() {
 	r.filed = r.stands
 	if !r.stands && !r.pending(File) {
-		r.at = 0 // the file has no line of that ban any more
+		r.at, r.until = 0, 0 // the file has no line of that ban any more
 	}
 }
 

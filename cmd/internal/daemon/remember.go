@@ -249,7 +249,9 @@ func (c *court) changes(j *judge.Judge) []state.Change {
 		change := state.Change{Bucket: state.Lines, Key: hostKey(host)}
 		if !book.Holds(ledger.File, host) {
 			// The file still has the line: after a crash it must not be taken for a new ban.
-			change.Value = encodeBan(policy.Ban{Host: host, At: book.Past(host)}, false, true)
+			past := policy.Ban{Host: host}
+			past.At, past.Until = book.Past(host)
+			change.Value = encodeBan(past, false, true)
 		}
 		changes = append(changes, change)
 	}

@@ -63,6 +63,8 @@ func TestStartFindsNewerBanInFile(t *testing.T) {
 		{Host: host("192.0.2.1/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
 		{Host: host("192.0.2.2/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
 		{Host: host("192.0.2.3/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
+		{Host: host("192.0.2.6/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
+		{Host: host("192.0.2.7/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
 		{Host: host("192.0.2.4/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
 	}
 	longer := policy.Ban{Host: host("192.0.2.5/32"), At: at - 10, Until: at + 7200, Policy: "sshd", Failures: 9}
@@ -79,15 +81,18 @@ func TestStartFindsNewerBanInFile(t *testing.T) {
 		{Ban: policy.Ban{Host: bans[0].Host, At: at - 100}, Gone: true},
 		{Ban: policy.Ban{Host: bans[1].Host, At: at - 100, Until: at - 50, Policy: "sshd", Failures: 3}, Filed: true},
 		{Ban: policy.Ban{Host: bans[2].Host, At: at - 100, Until: at + 100, Policy: "sshd", Failures: 3}}, // its line had to move
-		{Ban: policy.Ban{Host: bans[3].Host, At: at}, Gone: true},                                         // this very ban was lifted
+		// The line that earned it came late: it began before the one that is over.
+		{Ban: policy.Ban{Host: bans[3].Host, At: at + 2, Until: at + 4, Policy: "soon", Failures: 3}, Filed: true},
+		{Ban: policy.Ban{Host: bans[4].Host, At: at + 2, Until: at + 4}, Gone: true},
+		{Ban: policy.Ban{Host: bans[5].Host, At: at, Until: at + 3600}, Gone: true}, // this very ban was lifted
 		{Ban: longer}, // its failure came late, and the crash before the file had it
 	})
 	if got, _ := r.ban("192.0.2.5/32"); got != longer {
 		t.Errorf("%+v, want the longer ban %+v", got, longer)
 	}
 	for i, want := range bans {
-		if got, ok := r.ban(want.Host.String()); ok != (i < 3) || ok && got != want {
-			t.Errorf("%s: %+v %v, want the ban of the file: %v", want.Host, got, ok, i < 3)
+		if got, ok := r.ban(want.Host.String()); ok != (i < 5) || ok && got != want {
+			t.Errorf("%s: %+v %v, want the ban of the file: %v", want.Host, got, ok, i < 5)
 		}
 	}
 	r.verify()

@@ -181,24 +181,22 @@ func sameReason(a, b policy.Ban) bool {
 	return a.At == b.At && a.Policy == b.Policy && a.Failures == b.Failures
 }
 
-// newer reports whether a line of the file, of a host that the file has yet to be told of, began after what the book
-// knows of that host: then it is no older state of ours, but a ban that a crash let only the file remember.
+// newer reports whether a line of the file, of a host that the file has yet to be told of, is of a later ban than what
+// the book knows of that host: then it is no older state of ours, but a ban that a crash let only the file remember.
 func newer(book *ledger.Ledger, line policy.Ban) bool {
-	known := book.Past(line.Host)
 	if b, ok := book.Get(line.Host); ok {
-		if line.Until <= b.Until {
-			return false // lines come out of order: the later end won
-		}
-		known = b.At
+		return line.Until > b.Until && line.At > b.At // lines come out of order: the later end won
 	}
-	return known != 0 && line.At > known
+	// A line that comes late earns a ban that begins before the last one, but no policy's ban ends before it.
+	at, until := book.Past(line.Host)
+	return at != 0 && line.At > at || until != 0 && line.Until > until
 }
 
 // A Remembered is what the state knows of a ban and of its line in the file.
 type Remembered struct {
 	Ban   policy.Ban
 	Filed bool // the file was known to hold exactly this
-	Gone  bool // the ban was lifted; the file may still hold its line. Of Ban only Host counts, and At where it is known
+	Gone  bool // the ban was lifted; the file may still hold its line. Of Ban only Host counts, and At and Until where they are known
 }
 
 // Load fills an empty book at a start, before anything runs: with what the state remembers, and then with what the
@@ -213,10 +211,10 @@ func (f *File) Load(j *judge.Judge, remembered iter.Seq[Remembered], now time.Ti
 		known = true
 		switch {
 		case r.Gone:
-			book.Over(r.Ban.Host, r.Ban.At)
+			book.Over(r.Ban.Host, r.Ban.At, r.Ban.Until)
 			book.Mark(ledger.Kernel, r.Ban.Host)
 		case r.Ban.Ended(now):
-			book.Over(r.Ban.Host, r.Ban.At)
+			book.Over(r.Ban.Host, r.Ban.At, r.Ban.Until)
 		default:
 			if _, _, ok := j.Take(r.Ban); !ok {
 				continue
