@@ -67,17 +67,20 @@ func TestStartFindsNewerBanInFile(t *testing.T) {
 		{Host: host("192.0.2.7/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
 		{Host: host("192.0.2.4/32"), At: at, Until: at + 3600, Policy: "sshd", Failures: 3},
 	}
+	// Its failure came late, and the state has a ban of another policy that it took the place of.
+	other := policy.Ban{Host: host("192.0.2.8/32"), At: at, Until: at + 7200, Policy: "slow", Failures: 60}
 	longer := policy.Ban{Host: host("192.0.2.5/32"), At: at - 10, Until: at + 7200, Policy: "sshd", Failures: 9}
 	r := newRig(t, "")
 	r.do(context.Background(), func(j *judge.Judge) {
 		j.Book().Enter(policy.Ban{Host: longer.Host, At: at, Until: at + 3600, Policy: "sshd", Failures: 3})
-		for _, b := range bans {
+		for _, b := range append(bans, other) {
 			j.Book().Enter(b)
 		}
 	})
 	r.settled()
 	r.stop()
 	r.start([]Remembered{
+		{Ban: policy.Ban{Host: other.Host, At: at + 1, Until: at + 60, Policy: "sshd", Failures: 3}},
 		{Ban: policy.Ban{Host: bans[0].Host, At: at - 100}, Gone: true},
 		{Ban: policy.Ban{Host: bans[1].Host, At: at - 100, Until: at - 50, Policy: "sshd", Failures: 3}, Filed: true},
 		{Ban: policy.Ban{Host: bans[2].Host, At: at - 100, Until: at + 100, Policy: "sshd", Failures: 3}}, // its line had to move
@@ -89,6 +92,9 @@ func TestStartFindsNewerBanInFile(t *testing.T) {
 	})
 	if got, _ := r.ban("192.0.2.5/32"); got != longer {
 		t.Errorf("%+v, want the longer ban %+v", got, longer)
+	}
+	if got, _ := r.ban("192.0.2.8/32"); got != other {
+		t.Errorf("%+v, want the longer ban of another policy %+v", got, other)
 	}
 	for i, want := range bans {
 		if got, ok := r.ban(want.Host.String()); ok != (i < 5) || ok && got != want {

@@ -184,10 +184,11 @@ func sameReason(a, b policy.Ban) bool {
 // newer reports whether a line of the file, of a host that the file has yet to be told of, is of a later ban than what
 // the book knows of that host: then it is no older state of ours, but a ban that a crash let only the file remember.
 func newer(book *ledger.Ledger, line policy.Ban) bool {
+	// Failures come out of order, so a ban may begin before the one that it takes the place of. Bans of one policy don't, and
+	// none but a person's ends before that.
 	if b, ok := book.Get(line.Host); ok {
-		return line.Until > b.Until && line.At > b.At // lines come out of order: the later end won
+		return line.Until > b.Until && (line.At > b.At || b.Policy != "" && line.Policy != b.Policy)
 	}
-	// A line that comes late earns a ban that begins before the last one, but no policy's ban ends before it.
 	at, until := book.Past(line.Host)
 	return at != 0 && line.At > at || until != 0 && line.Until > until
 }
