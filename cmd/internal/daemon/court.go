@@ -44,6 +44,7 @@ type court struct {
 	waiters   []*waiter
 	backlog   map[string]time.Time // logs that sent lines from a backlog, and when last
 
+	owed    time.Time           // since when the kernel has not had all bans; zero: it has
 	told    []told              // is to be logged, when who protects has what it needs
 	landed  func(time.Duration) // told how long a live line's ban took into the kernel; nil: nobody
 	landing map[netip.Prefix]time.Time
@@ -140,9 +141,10 @@ func (c *court) Run(ctx context.Context) error {
 	close(c.ready)
 	end := time.NewTimer(0)
 	defer end.Stop()
+	first := time.Duration(0) // how long the kernel goes first
 	for {
 		var rest <-chan struct{} // to report
-		if len(c.told) > 0 {
+		if len(c.told) > 0 && first == 0 {
 			rest = closed
 		}
 		select {
@@ -162,29 +164,53 @@ func (c *court) Run(ctx context.Context) error {
 			continue
 		}
 		c.endBans()
-		c.wakeAll()
-		if len(c.told) > 0 {
+		first = c.wakeAll()
+		if len(c.told) > 0 && first == 0 {
 			runtime.Gosched() // whoever was woken goes first
 		}
-		if next, ok := c.judge.Book().NextEnd(); ok {
-			end.Reset(max(0, time.Unix(next, 0).Sub(c.now())))
+		next, ok := c.judge.Book().NextEnd()
+		wait := max(0, time.Unix(next, 0).Sub(c.now()))
+		if first > 0 && (!ok || first < wait) {
+			ok, wait = true, first
+		}
+		if ok {
+			end.Reset(wait)
 		} else {
 			end.Stop()
 		}
 	}
 }
 
-func (c *court) wakeAll() {
+// kernelFirst is how long the file, the state and the log wait for the kernel to have a ban: on a machine of one core
+// their work would hold up the one thing that protects. A transaction of ten thousand bans takes a few tens of
+// milliseconds; a kernel that refuses them must not keep them from the disk.
+const kernelFirst = 100 * time.Millisecond
+
+// wakeAll wakes whoever has work, and returns how long everybody else waits for the kernel's mirror.
+func (c *court) wakeAll() (first time.Duration) {
 	book := c.judge.Book()
+	switch {
+	case book.Pending(ledger.Kernel) == 0:
+		c.owed = time.Time{}
+	case c.owed.IsZero():
+		c.owed = time.Now()
+		first = kernelFirst
+	default:
+		first = max(0, kernelFirst-time.Since(c.owed))
+	}
+	if book.Waiting(ledger.Kernel) > 0 {
+		defer c.wakeKernel() // the last that is woken runs first
+	}
+	if first > 0 {
+		return first
+	}
 	if book.Waiting(ledger.File) > 0 {
 		c.wakeFile()
 	}
 	if book.Waiting(ledger.State) > 0 || len(c.moved) > 0 {
 		c.wakeState()
 	}
-	if book.Waiting(ledger.Kernel) > 0 {
-		c.wakeKernel() // the last that is woken runs first
-	}
+	return 0
 }
 
 // endBans takes the bans out of the book whose time the kernel has let run out.
