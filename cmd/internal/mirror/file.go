@@ -373,7 +373,8 @@ func (f *File) done(ctx context.Context, err error) error {
 	if errors.Is(err, errUnsynced) {
 		f.unsynced, f.id = true, identity{}
 	}
-	return f.do(ctx, func(j *judge.Judge) {
+	// What was taken is given back even if it is time to end: Finish does what this one did not.
+	return f.do(context.WithoutCancel(ctx), func(j *judge.Judge) {
 		j.Book().Done(ledger.File, err == nil)
 		if !errors.Is(err, errRaced) {
 			f.changed(err)
@@ -426,7 +427,7 @@ func (f *File) append(ctx context.Context) error {
 	f.watch.ourWrite(func() { id, err = appendFile(f.path, text, id) })
 	if errors.Is(err, os.ErrPermission) {
 		// Somebody put a file here that is not ours to write to. The directory may be: a new file takes its place.
-		if err := f.do(ctx, func(j *judge.Judge) { j.Book().Done(ledger.File, false) }); err != nil {
+		if err := f.do(context.WithoutCancel(ctx), func(j *judge.Judge) { j.Book().Done(ledger.File, false) }); err != nil {
 			return err
 		}
 		return f.rewrite(ctx)

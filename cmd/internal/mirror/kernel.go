@@ -130,7 +130,7 @@ func (k *Kernel) Run(ctx context.Context) error {
 		k.serve(ctx)
 		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastPush)
 		defer cancel()
-		return k.Push(last)
+		return errors.Join(k.heal(last, false), k.Push(last))
 	})
 	return g.Wait()
 }
@@ -365,7 +365,8 @@ func (k *Kernel) pushSome(ctx context.Context) (more bool, err error) {
 		k.clockSet = k.clockSet || clockSet
 		k.mu.Unlock()
 	}
-	doErr := k.Do(ctx, func(j *judge.Judge) {
+	// What was taken is given back even if it is time to end: the last push does what this one did not.
+	doErr := k.Do(context.WithoutCancel(ctx), func(j *judge.Judge) {
 		j.Book().Done(ledger.Kernel, err == nil)
 		k.Changed(err)
 	})

@@ -47,6 +47,8 @@ type rig struct {
 	mu      sync.Mutex
 	judge   *judge.Judge
 	changed chan struct{} // closed and made anew at every change
+	taken   func(c ledger.Copy) // called when a mirror has taken work; may be nil
+	quit    func()              // tells both mirrors to end
 	stop    func()
 }
 
@@ -136,8 +138,9 @@ func (r *rig) begin(remembered []Remembered) {
 		r.t.Fatal(err)
 	}
 	r.kernel = NewKernel(r.keeper, r.do, log, 64, func(error) {})
-	r.kernel.Now = func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
 	ctx, cancel := context.WithCancel(context.Background())
+	r.quit = cancel
+	r.kernel.Now = func() time.Time { return time.Now().Add(time.Duration(r.ahead.Load())) }
 	var wg sync.WaitGroup
 	kernelErr := make(chan error, 1)
 	wg.Go(func() { kernelErr <- r.kernel.Run(ctx) })
@@ -174,6 +177,11 @@ func (r *rig) do(ctx context.Context, f func(*judge.Judge)) error {
 	defer r.mu.Unlock()
 	f(r.judge)
 	r.judge.Book().EndOver(time.Now())
+	for _, c := range []ledger.Copy{ledger.Kernel, ledger.File} {
+		if book := r.judge.Book(); r.taken != nil && book.Pending(c) > book.Waiting(c) {
+			r.taken(c)
+		}
+	}
 	if r.kernel != nil && r.judge.Book().Waiting(ledger.Kernel) > 0 {
 		r.kernel.Wake()
 	}
