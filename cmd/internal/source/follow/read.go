@@ -20,6 +20,9 @@ const (
 	// pieceSize is enough for what waits most of the time. Like blockSize it holds a line of source.MaxLine with room
 	// to spare: a read that ends in no line's end must be long enough to call the line too long.
 	pieceSize = source.MaxLine + 4<<10
+	// burstSize is how much is read at once of what was just written: the failures of ten thousand hosts that one write
+	// brought are judged together, and banned in one transaction.
+	burstSize = 2 << 20
 	// trickle is how much may wait for hpcloud/tail to read it.
 	trickle = 16 << 10
 	// flood is the time between two reads of a file below which blocks take over: a thousand wake-ups a second are
@@ -27,10 +30,11 @@ const (
 	flood = time.Millisecond
 )
 
-// blocks and pieces are buffers with room for the fingerprint before what is read and for a '\n' behind it.
+// blocks, pieces and bursts are buffers with room for the fingerprint before what is read and for a '\n' behind it.
 var (
 	blocks = sync.Pool{New: func() any { b := make([]byte, printLen+blockSize+1); return &b }}
 	pieces = sync.Pool{New: func() any { b := make([]byte, printLen+pieceSize+1); return &b }}
+	bursts = sync.Pool{New: func() any { b := make([]byte, printLen+burstSize+1); return &b }}
 )
 
 // small are buffers for hpcloud's lines.
@@ -136,7 +140,11 @@ func (c *chain) readOn(ctx context.Context, g *file) (more bool, err error) {
 		used, err = c.readTail(ctx, g)
 	}
 	if !tail || errors.Is(err, errNoTail) {
-		used, err = c.readBlock(ctx, g, int(min(wait, blockSize)), live)
+		most := int64(blockSize)
+		if live {
+			most = burstSize
+		}
+		used, err = c.readBlock(ctx, g, int(min(wait, most)), live)
 	}
 	switch {
 	case err != nil:
@@ -196,9 +204,12 @@ func (g *file) ends(size int64) (bool, error) {
 
 // readBlock reads up to n bytes together with the fingerprint before them, so that both are of one content.
 func (c *chain) readBlock(ctx context.Context, g *file, n int, live bool) (int, error) {
-	pool := &blocks
-	if n <= pieceSize {
+	pool := &bursts
+	switch {
+	case n <= pieceSize:
 		pool = &pieces
+	case n <= blockSize:
+		pool = &blocks
 	}
 	buf := pool.Get().(*[]byte)
 	defer pool.Put(buf)
