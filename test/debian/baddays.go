@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -22,8 +23,11 @@ func (v *visit) journald() {
 			if err := v.run(script); err != nil {
 				return "", err
 			}
-			_, err := v.attackSSH(from)
-			return "", errors.Join(err, v.verify())
+			if _, err := v.attackSSH(from); err != nil {
+				return "", err
+			}
+			// What the daemon itself has to say is heard, too.
+			return "", errors.Join(v.verify(), v.until(20*time.Second, "journalctl -u banset -o cat | grep -F 'Ban "+from+"'"))
 		})
 	}
 	after("journald restarted, then sshd attacked", "systemctl restart systemd-journald", freshAttacker(7))
@@ -108,19 +112,72 @@ func (v *visit) disk() {
 	})
 	// Exim can't write its own log then, and serves nobody.
 	v.services = []port{sshd}
-	v.tight("the machine's disk full", func() error {
-		return v.run("dd if=/dev/zero of=/fill bs=1M 2>/dev/null; [ -s /fill ]; systemctl restart banset")
-	})
-	v.tight("reboot with a full disk", func() error {
-		return errors.Join(v.reboot(), v.until(bootTime, "systemctl is-active banset ssh"))
-	})
-	v.tight("room again", func() error {
-		return errors.Join(v.run("rm /fill; systemctl reset-failed; systemctl restart exim4 banset"),
-			v.until(time.Minute, "systemctl is-active banset"))
-	})
+	v.full()
+	v.lastBlock()
 	v.services = []port{sshd, exim}
 	v.check("Exim serves again", func() (string, error) {
-		return "", errors.Join(v.until(time.Minute, "ss -tln | grep :25"), v.holds())
+		return "", errors.Join(v.run("systemctl reset-failed; systemctl restart exim4"), v.until(time.Minute, "ss -tln | grep :25"), v.holds())
+	})
+}
+
+// fill takes all room that there is for whoever runs the script.
+const fill = `fallocate -l $(($(df -B1 --output=avail / | tail -1) / 100 * 99)) /var/tmp/fill; cat /dev/zero >>/var/tmp/fill`
+
+// full is a disk with no room for anybody but root, who has a reserve: bans go on in the kernel, and are saved when that
+// is possible again.
+func (v *visit) full() {
+	late := freshAttacker(9)
+	v.check("the machine's disk full: banset ban, sshd attacked", func() (string, error) {
+		// More bans than fit into the blocks that the blocklist has already.
+		script := "setpriv --reuid=nobody --regid=nogroup --clear-groups sh -c '" + fill + "' 2>/dev/null; " +
+			"banset ban $(seq -f 203.0.113.%g 100 219) --for 7d"
+		if err := v.run(script); err != nil {
+			return "", err
+		}
+		err := v.guessSSH(late, func() error {
+			return v.until(80*time.Second, "nft get element inet banset ban4 { "+late+" }")
+		})
+		if err != nil {
+			return "", err
+		}
+		v.unsaved = true
+		v.banned = append(v.banned, late)
+		out, err := v.sh("banset status | head -1")
+		if strings.Contains(out, "nothing is wrong") {
+			err = errors.Join(err, errors.New("status finds nothing wrong"))
+		}
+		return "status: " + oneLine(out), errors.Join(err, v.holds())
+	})
+	v.tight("that disk full: systemctl restart banset", func() error { return v.run("systemctl restart banset") })
+	v.tight("that disk has room again: all is saved", func() error {
+		v.unsaved = false
+		return errors.Join(v.run("rm /var/tmp/fill"), v.waitBanned(time.Minute, late), v.verifySoon(), v.run("banset ban "+late+" --for 7d"))
+	})
+}
+
+// lastBlock is a disk that root has filled. What systemd can't start it tries again until there is room.
+func (v *visit) lastBlock() {
+	state := func(script string) {
+		name := "root's reserve used up: " + script
+		v.check(name, func() (string, error) {
+			leaked, sent, _, err := v.during(func() error {
+				if script == "reboot" {
+					return errors.Join(v.reboot(), v.until(bootTime, "systemctl is-active banset-restore ssh"))
+				}
+				_, err := v.shFor(2*time.Minute, fill+" 2>/dev/null; "+script+"; true")
+				return err
+			})
+			if err == nil && leaked > 0 {
+				err = fmt.Errorf("%d of %d packets of the banned get through", leaked, sent)
+			}
+			daemon, _ := v.sh("sleep 3; systemctl show -p ActiveState --value banset; systemctl show -p ControlPID -p ExecStartPre banset | grep -o 'status=[0-9]*'")
+			return fmt.Sprintf("0 of %d packets; the daemon: %s", sent, oneLine(daemon)), errors.Join(err, v.holds())
+		})
+	}
+	state("systemctl restart banset")
+	state("reboot")
+	v.tight("room again, and nothing else", func() error {
+		return errors.Join(v.run("rm /var/tmp/fill"), v.until(time.Minute, "systemctl is-active banset"))
 	})
 }
 

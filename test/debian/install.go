@@ -69,6 +69,16 @@ func (v *visit) rulesets() {
 // daemonDeaths stops the daemon, in order and by force.
 func (v *visit) daemonDeaths() {
 	v.tight("systemctl stop banset", func() error { return v.run("systemctl stop banset") })
+	// Nobody watches the kernel now: the unit that restores at boot comes with the ruleset.
+	restored := func(script string) func() error {
+		return func() error {
+			return errors.Join(v.run(script), v.until(time.Minute, "nft list set inet banset ban4 | grep -F "+byHand))
+		}
+	}
+	v.back("systemctl restart nftables, banset stopped", time.Minute, restored("systemctl restart nftables"))
+	v.back("systemctl reload nftables, banset stopped", time.Minute, restored("systemctl reload nftables"))
+	v.back("systemctl stop and start nftables, banset stopped", time.Minute,
+		restored("systemctl stop nftables; systemctl start nftables"))
 	v.tight("systemctl start banset", func() error { return v.run("systemctl start banset") })
 	v.tight("kill -9", func() error {
 		return errors.Join(v.run("systemctl kill -s KILL banset.service"),
@@ -169,8 +179,16 @@ func (v *visit) attacks() {
 
 // attackSSH tries passwords until the ban is on the list.
 func (v *visit) attackSSH(from string) (string, error) {
-	if err := welcome(from, sshd); err != nil {
+	if err := v.guessSSH(from, func() error { return v.waitBanned(80*time.Second, from) }); err != nil {
 		return "", err
+	}
+	return "", v.extend(from)
+}
+
+// guessSSH tries passwords until banned returns, and then checks that sshd can't be reached any more.
+func (v *visit) guessSSH(from string, banned func() error) error {
+	if err := welcome(from, sshd); err != nil {
+		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 90*time.Second)
 	defer cancel()
@@ -179,14 +197,14 @@ func (v *visit) attackSSH(from string) (string, error) {
 		user := []string{"alice", "root", "nobodyhere"}[i]
 		wg.Go(func() { v.net.attackSSH(ctx, from, machineFor(from), user) })
 	}
-	err := v.waitBanned(80*time.Second, from)
+	err := banned()
 	cancel()
 	wg.Wait()
 	if err != nil {
 		log, _ := v.sh("journalctl -n 8 --no-pager -o cat -t sshd -t sshd-session; banset status")
-		return "", fmt.Errorf("%w; %s", err, log)
+		return fmt.Errorf("%w; %s", err, log)
 	}
-	return "", errors.Join(dropped(from, "22"), v.extend(from))
+	return dropped(from, "22")
 }
 
 // extend makes a ban last to the end of the visit: by default a first one lasts ten minutes.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -41,6 +42,27 @@ const bootTime = 8 * time.Minute
 
 // mac is the machine's Ethernet address.
 const mac = "52:54:00:12:34:56"
+
+// accelerators are what qemu can run the machines' processors with, and what the results say of it.
+var accelerators = map[string]string{"kvm": "on KVM", "tcg": "emulated (no KVM)"}
+
+// accelerator is kvm where the processor can virtualize. /dev/kvm alone says little: there are hosts whose KVM runs none
+// but kernels made for it.
+func accelerator() string {
+	f, err := os.OpenFile("/dev/kvm", os.O_RDWR, 0)
+	if err != nil {
+		return "tcg"
+	}
+	f.Close()
+	text, err := os.ReadFile("/proc/cpuinfo")
+	_, flags, _ := strings.Cut(string(text), "\nflags")
+	flags, _, _ = strings.Cut(flags, "\n")
+	words := strings.Fields(flags)
+	if err != nil || !slices.Contains(words, "vmx") && !slices.Contains(words, "svm") {
+		return "tcg"
+	}
+	return "kvm"
+}
 
 // boot starts a machine from an image and waits for its shell. dir gets its console and sockets; packages is its second
 // disk.

@@ -4,13 +4,16 @@
 //	go run ./test/debian
 //	go run ./test/debian -release 13 -only install,ufw
 //
-// It needs root, debootstrap, qemu-system-x86, e2fsprogs, iproute2 and openssh-client, and no KVM: the machines are
-// emulated. The first run makes the images (four minutes each) and keeps them. Everything happens in a network
-// namespace of its own; nothing of this host's network or rules is touched. The table goes to the standard output, what
-// happens meanwhile to the standard error; the exit status is 1 if any check failed.
+// It needs root, debootstrap, qemu-system-x86, e2fsprogs, iproute2 and openssh-client, and no KVM: without it the
+// machines are emulated. The first run makes the images (four minutes each) and keeps them. Each release is visited at
+// the same time as the others, in a network namespace of its own; nothing of this host's network or rules is touched.
+// The table goes to the standard output, what happens meanwhile to the standard error; the exit status is 1 if any check
+// failed.
 package main
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -19,6 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -65,7 +69,7 @@ func run() error {
 	only := flag.String("only", "", "run only these `sections`: "+strings.Join(names(), ", "))
 	flag.StringVar(&o.cache, "cache", filepath.Join(cache, "banset-debian"), "`directory` that keeps the images")
 	flag.StringVar(&o.mirror, "mirror", "", "`URL` of a Debian mirror; default: the one apt uses here")
-	flag.StringVar(&o.accel, "accel", "tcg", "qemu's accelerator: tcg, or kvm where there is one")
+	flag.StringVar(&o.accel, "accel", "", "qemu's `accelerator`: kvm, or tcg, which emulates; default: kvm where the processor has it")
 	flag.StringVar(&o.out, "o", "", "`file` that gets the table, too")
 	flag.BoolVar(&o.keep, "keep", false, "keep the directory with consoles and packages")
 	flag.StringVar(&o.inside, "inside", "", "for itself: the `directory` prepared for the run in the namespace")
@@ -87,11 +91,18 @@ func run() error {
 			return fmt.Errorf("there is no section %q: one of %s", name, strings.Join(names(), ", "))
 		}
 	}
+	switch o.accel {
+	case "kvm", "tcg":
+	case "":
+		o.accel = accelerator()
+	default:
+		return fmt.Errorf("there is no accelerator %q here: kvm or tcg", o.accel)
+	}
 	if os.Geteuid() != 0 {
 		return errors.New("root makes images and networks: run it as root")
 	}
 	if o.inside != "" {
-		return o.visitAll()
+		return o.visit(o.releases[0])
 	}
 	return o.prepare()
 }
@@ -123,50 +134,67 @@ func (o *options) prepare() error {
 	if err := packages(dir); err != nil {
 		return fmt.Errorf("packages: %w", err)
 	}
-	cmd := exec.Command("/proc/self/exe", append([]string{"-inside", dir}, os.Args[1:]...)...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
-	var exit *exec.ExitError
-	if err := cmd.Run(); errors.As(err, &exit) && exit.ExitCode() == 1 {
-		return errors.New("not everything holds")
-	} else if err != nil {
-		return fmt.Errorf("run in a network namespace: %w", err)
+	start := time.Now()
+	found := make([][]finding, len(o.releases))
+	errs := make([]error, len(o.releases))
+	var visits sync.WaitGroup
+	for i, r := range o.releases {
+		visits.Go(func() { found[i], errs[i] = o.elsewhere(dir, r) })
 	}
-	return nil
+	visits.Wait()
+	t := &table{}
+	for _, f := range slices.Concat(found...) {
+		t.add(f)
+	}
+	text := t.String() + fmt.Sprintf("\n%d checks in %s, %s.\n", t.count(), time.Since(start).Round(time.Second), accelerators[o.accel])
+	fmt.Print(text)
+	if o.out != "" {
+		errs = append(errs, os.WriteFile(o.out, []byte(text), 0o644))
+	}
+	if failed := t.failed(); failed > 0 {
+		errs = append(errs, fmt.Errorf("%d checks failed", failed))
+	}
+	return errors.Join(errs...)
 }
 
-// visitAll boots each release, runs the sections there, and prints the table.
-func (o *options) visitAll() error {
+// elsewhere visits one release in a process and a network namespace of its own, and returns what it found.
+func (o *options) elsewhere(dir, release string) ([]finding, error) {
+	cmd := exec.Command("/proc/self/exe", "-inside", dir, "-cache", o.cache, "-accel", o.accel, "-release", release,
+		"-only", strings.Join(o.only, ",")) // none is all
+	cmd.Stderr = os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET, Pdeathsig: syscall.SIGTERM}
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("visit of Debian %s: %w", release, err)
+	}
+	var found []finding // by a visit that was broken off, too
+	for each := json.NewDecoder(bytes.NewReader(out)); ; {
+		var f finding
+		if end := each.Decode(&f); end != nil {
+			return found, err
+		}
+		found = append(found, f)
+	}
+}
+
+// visit boots one release, runs the sections there, and writes what it finds to the standard output.
+func (o *options) visit(release string) error {
 	net, err := newOutside(o.inside)
 	if err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
-	start := time.Now()
-	t := &table{}
-	for _, release := range o.releases {
-		v := &visit{net: net, table: t, release: release}
-		for _, s := range sections {
-			if o.only == nil || slices.Contains(o.only, s.name) {
-				t.section(s.name)
-				o.boot(v, s.name)
-				if !v.gone {
-					s.run(v)
-				}
+	v := &visit{net: net, release: release}
+	for _, s := range sections {
+		if o.only == nil || slices.Contains(o.only, s.name) {
+			v.section = s.name
+			o.boot(v, s.name)
+			if !v.gone {
+				s.run(v)
 			}
 		}
-		if !v.gone {
-			v.close()
-		}
 	}
-	text := t.String() + fmt.Sprintf("\n%d checks in %s.\n", t.count(), time.Since(start).Round(time.Second))
-	fmt.Print(text)
-	if o.out != "" {
-		if err := os.WriteFile(o.out, []byte(text), 0o644); err != nil {
-			return err
-		}
-	}
-	if failed := t.failed(); failed > 0 {
-		return fmt.Errorf("%d checks failed", failed)
+	if !v.gone {
+		v.close()
 	}
 	return nil
 }

@@ -6,56 +6,50 @@ import (
 	"strings"
 )
 
-// A table has a row for each check and a column for each release.
-type table struct {
-	rows    []*row
-	columns []string
-	current string
+// A finding is what a check came to on one release.
+type finding struct {
+	Release, Section, Check string
+	OK                      bool
+	Note                    string // what is good to know, or what went wrong
 }
 
-type row struct {
-	section, check string
-	cells          map[string]cell
-}
-
-type cell struct {
-	ok   bool
-	note string
-}
-
-func (c cell) String() string {
+func (f finding) String() string {
 	switch {
-	case !c.ok:
-		return "FAIL: " + c.note
-	case c.note != "":
-		return "ok: " + c.note
+	case !f.OK:
+		return "FAIL: " + f.Note
+	case f.Note != "":
+		return "ok: " + f.Note
 	}
 	return "ok"
 }
 
-// section says to which section the rows belong that are added next.
-func (t *table) section(name string) { t.current = name }
+// A table has a row for each check and a column for each release.
+type table struct {
+	rows    []*row
+	columns []string
+}
+
+type row struct {
+	section, check string
+	cells          map[string]finding // by release
+}
 
 // add fills a cell. A check that a release has no cell for was not made there.
-func (t *table) add(check, release string, c cell) {
-	if !slices.Contains(t.columns, release) {
-		t.columns = append(t.columns, release)
+func (t *table) add(f finding) {
+	if !slices.Contains(t.columns, f.Release) {
+		t.columns = append(t.columns, f.Release)
 	}
-	at := -1
+	at := len(t.rows)
 	for i, r := range t.rows {
-		if r.section == t.current && r.check == check {
-			r.cells[release] = c
+		if r.section == f.Section && r.check == f.Check {
+			r.cells[f.Release] = f
 			return
 		}
-		if r.section == t.current {
-			at = i
+		if r.section == f.Section {
+			at = i + 1
 		}
 	}
-	r := &row{t.current, check, map[string]cell{release: c}}
-	if at < 0 {
-		at = len(t.rows) - 1
-	}
-	t.rows = slices.Insert(t.rows, at+1, r)
+	t.rows = slices.Insert(t.rows, at, &row{f.Section, f.Check, map[string]finding{f.Release: f}})
 }
 
 func (t *table) count() (n int) {
@@ -68,7 +62,7 @@ func (t *table) count() (n int) {
 func (t *table) failed() (n int) {
 	for _, r := range t.rows {
 		for _, c := range r.cells {
-			if !c.ok {
+			if !c.OK {
 				n++
 			}
 		}

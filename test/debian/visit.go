@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -16,14 +17,16 @@ import (
 type visit struct {
 	*machine
 	net     *outside
-	table   *table
 	release string
+	section string
 	banned  []string // who must not get through
 	// services greet a friend and not the banned; forwarded are those of containers, on IPv4 alone.
 	services, forwarded []port
 	// installed says that the program is there; without it nobody can verify.
 	installed bool
-	gone      bool // the machine does not answer any more: nothing else can be checked
+	// unsaved says that the disk is full, and bans can't be in the blocklist yet.
+	unsaved bool
+	gone    bool // the machine does not answer any more: nothing else can be checked
 }
 
 // A port is a service of the machine and how it greets.
@@ -36,7 +39,7 @@ func (o *options) boot(v *visit, section string) {
 	if v.machine != nil && !v.gone {
 		return
 	}
-	*v = visit{net: v.net, table: v.table, release: v.release, services: []port{sshd, exim}}
+	*v = visit{net: v.net, release: v.release, section: section, services: []port{sshd, exim}}
 	v.check("boot", func() (string, error) {
 		image, err := o.imageDir(v.release)
 		if err != nil {
@@ -66,21 +69,21 @@ func (v *visit) up() error {
 	return nil
 }
 
-// check fills a cell of the table with what f finds: a note, or an error.
-func (v *visit) check(name string, f func() (string, error)) {
+// check notes what find says: a note, or an error.
+func (v *visit) check(name string, find func() (string, error)) {
 	if v.gone {
 		return
 	}
 	start := time.Now()
-	text, err := f()
-	c := cell{err == nil, text}
+	text, err := find()
+	f := finding{v.release, v.section, name, err == nil, text}
 	detail := ""
 	if err != nil {
-		c.note = firstLine(err.Error())
+		f.Note = firstLine(err.Error())
 		detail = "\n\t" + strings.ReplaceAll(err.Error(), "\n", "\n\t")
 	}
-	v.table.add(name, v.release, c)
-	note("Debian %s: %s/%s: %s (%.1fs)%s", v.release, v.table.current, name, c, time.Since(start).Seconds(), detail)
+	json.NewEncoder(os.Stdout).Encode(f) // for elsewhere
+	note("Debian %s: %s/%s: %s (%.1fs)%s", v.release, v.section, name, f, time.Since(start).Seconds(), detail)
 	if v.machine != nil && err != nil {
 		state, alive := v.sh("systemctl status --no-pager --full banset; journalctl --no-pager -o cat -n 15 -u banset; df /; true")
 		fmt.Fprintf(os.Stderr, "\t| %s\n", strings.ReplaceAll(strings.TrimSpace(state), "\n", "\n\t| "))
@@ -185,7 +188,10 @@ func (v *visit) verify() error {
 		return nil
 	}
 	out, err := v.sh("banset verify")
-	if err != nil {
+	switch {
+	case v.unsaved && err == nil:
+		return errors.New("banset verify finds nothing that is not saved")
+	case err != nil && !v.unsaved:
 		return fmt.Errorf("banset verify: %w: %s", err, out)
 	}
 	return nil
@@ -236,11 +242,14 @@ func (v *visit) tight(name string, f func() error) {
 	})
 }
 
-// healed checks that bans are back soon after f took them away, and that everything holds after it.
-func (v *visit) healed(name string, f func() error) {
+// healed checks that the daemon puts bans back soon after f took them away, and that everything holds after it.
+func (v *visit) healed(name string, f func() error) { v.back(name, 5*time.Second, f) }
+
+// back is healed within a time of its own.
+func (v *visit) back(name string, within time.Duration, f func() error) {
 	v.check(name, func() (string, error) {
 		leaked, sent, gap, err := v.during(f)
-		if err == nil && gap > 5*time.Second {
+		if err == nil && gap > within {
 			err = fmt.Errorf("the banned get through for %s", gap)
 		}
 		text := fmt.Sprintf("0 of %d packets", sent)
