@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -17,10 +18,10 @@ const queueSize = 1 << 20
 // priority and no time, anything else the local time and a word for what is wrong.
 //
 // Writing happens in a goroutine of its own: a full pipe must not hold up a ban. What does not fit the queue is
-// counted and told.
+// counted and told. A journald that was stopped and is there again gets what was queued meanwhile.
 type logHandler struct {
 	out     io.Writer
-	journal bool
+	journal string // the socket that the journal takes streams at; "": out is none of the journal's
 	level   slog.Level
 
 	mu      sync.Mutex
@@ -28,12 +29,21 @@ type logHandler struct {
 	queue   []byte
 	lost    int
 	closed  bool
+	closing chan struct{} // closed with closed
 	written chan struct{}
 }
 
 // NewLogger returns a logger to out and a function that writes what is queued and ends it. Debug lines only if debug.
 func NewLogger(out io.Writer, debug bool) (log *slog.Logger, flush func()) {
-	h := &logHandler{out: out, journal: os.Getenv("JOURNAL_STREAM") != "", written: make(chan struct{})}
+	socket := ""
+	if isJournal(out, os.Getenv("JOURNAL_STREAM")) {
+		socket = journalSocket
+	}
+	return newLogger(out, socket, debug)
+}
+
+func newLogger(out io.Writer, journal string, debug bool) (log *slog.Logger, flush func()) {
+	h := &logHandler{out: out, journal: journal, closing: make(chan struct{}), written: make(chan struct{})}
 	if debug {
 		h.level = slog.LevelDebug
 	}
@@ -44,6 +54,7 @@ func NewLogger(out io.Writer, debug bool) (log *slog.Logger, flush func()) {
 		h.closed = true
 		h.more.Signal()
 		h.mu.Unlock()
+		close(h.closing)
 		<-h.written
 	}
 }
@@ -63,7 +74,7 @@ func (h *logHandler) Handle(_ context.Context, r slog.Record) error {
 		priority = "<7>"
 	}
 	line := make([]byte, 0, 160)
-	if h.journal {
+	if h.journal != "" {
 		line = append(line, priority...)
 	} else {
 		line = append(r.Time.AppendFormat(line, "2006-01-02 15:04:05.000 "), word...)
@@ -98,11 +109,19 @@ func (h *logHandler) write() {
 		h.lost = 0
 		h.mu.Unlock()
 		if lost > 0 {
-			buf = fmt.Appendf(buf, "%s%d log lines were lost: nobody read them\n", time.Now().Format("2006-01-02 15:04:05.000 WARNING "), lost)
+			mark := "<4>"
+			if h.journal == "" {
+				mark = time.Now().Format("2006-01-02 15:04:05.000 WARNING ")
+			}
+			buf = fmt.Appendf(buf, "%s%d log lines were lost: nobody read them\n", mark, lost)
 		}
 		if len(buf) == 0 && closed {
 			return
 		}
-		h.out.Write(buf) // nobody is left to tell of an error
+		n, err := h.out.Write(buf)
+		if err != nil && h.journal != "" {
+			h.rewrite(buf[bytes.LastIndexByte(buf[:n], '\n')+1:])
+		}
+		// Else nobody is left to tell of an error.
 	}
 }
