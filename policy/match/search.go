@@ -1,94 +1,86 @@
 package match
 
-import "bytes"
+import (
+	"math"
+	"slices"
+)
 
 // A needle is a literal made ready to be looked for.
 type needle struct {
 	text   []byte
 	fold   bool
-	anchor int     // index of the byte of text that is looked for
-	either [2]byte // and its two cases, if fold
+	anchor anchor
+	offset int // of the anchor in text
 }
 
 func newNeedle(l literal) needle {
 	n := needle{text: []byte(l.text), fold: l.fold}
-	n.aim(frequency)
+	n.aim(frequency, nil)
 	return n
 }
 
-// aim makes the byte the anchor that is the rarest. It returns how often a search will stop there.
-func (n *needle) aim(frequency func(byte) int) (stops int) {
-	cost := func(c byte) int {
+// fewRarest is how many bytes of a needle are tried as anchors, two by two.
+const fewRarest = 4
+
+// aim chooses the anchor. frequency tells how often a byte is in the text, and sample is a part of it. It returns how often a
+// search in the sample would stop.
+func (n *needle) aim(frequency func(byte) int, sample []byte) (stops int) {
+	often := func(i int) int {
+		c := n.text[i]
 		if n.fold && isLetter(c) {
 			return frequency(c) + frequency(c^0x20)
 		}
 		return frequency(c)
 	}
-	n.anchor = 0
-	for i, c := range n.text {
-		if cost(c) < cost(n.text[n.anchor]) {
-			n.anchor = i
+	rarest := make([]int, len(n.text))
+	for i := range rarest {
+		rarest[i] = i
+	}
+	slices.SortStableFunc(rarest, func(i, j int) int { return often(i) - often(j) })
+	rarest = rarest[:min(len(rarest), fewRarest)]
+	stops = math.MaxInt
+	for second := 1; second < len(rarest); second++ {
+		for _, i := range rarest[:second] {
+			a := n.anchorOf(i, rarest[second])
+			if k := a.count(sample, stops); k < stops {
+				n.anchor, n.offset, stops = a, min(i, rarest[second]), k
+			}
 		}
 	}
-	c := n.text[n.anchor]
-	n.either = [2]byte{c, c}
-	if n.fold && isLetter(c) {
-		n.either[1] = c ^ 0x20
+	if !wide {
+		return often(rarest[0])
 	}
-	return cost(c)
+	return stops
+}
+
+// anchorOf is the anchor of two bytes of the needle, the rarer one first.
+func (n *needle) anchorOf(i, j int) (a anchor) {
+	if i > j {
+		i, j, a.rare = j, i, 1
+	}
+	a.gap = j - i
+	for k, c := range [2]byte{n.text[i], n.text[j]} {
+		a.want[k] = c
+		if n.fold && isLetter(c) {
+			a.fold[k] = 0x20
+		}
+	}
+	return a
 }
 
 // index is where the needle is first in b, or -1.
 func (n *needle) index(b []byte) int {
-	if n.fold {
-		at, _ := n.indexFold(b)
-		return at
-	}
-	c := n.text[n.anchor]
-	for i := n.anchor; i < len(b); i++ {
-		next := bytes.IndexByte(b[i:], c)
-		if next < 0 {
+	for pos := 0; len(b)-pos >= len(n.text); {
+		at := n.anchor.index(b[pos+n.offset:])
+		if at < 0 {
 			break
 		}
-		i += next
-		if from := i - n.anchor; len(b)-from >= len(n.text) && string(b[from:from+len(n.text)]) == string(n.text) {
-			return from
+		if pos += at; n.at(b, pos) {
+			return pos
 		}
+		pos++
 	}
 	return -1
-}
-
-// foldWindow is how far ahead both cases of an anchor are looked for at once: a case that never occurs must not cost
-// a search to the end of the block for each occurrence of the other.
-const foldWindow = 512
-
-// indexFold is index for a needle that folds. seen is how much of b was looked at, hardly more than up to the needle:
-// so that searching on from each of many finds takes linear time.
-func (n *needle) indexFold(b []byte) (at, seen int) {
-	for from := n.anchor; from < len(b); {
-		end := min(from+foldWindow, len(b))
-		next := [2]int{-1, -1} // where each case of the anchor is next, end for nowhere
-		for {
-			for i, c := range n.either {
-				if next[i] < from {
-					next[i] = end
-					if p := bytes.IndexByte(b[from:end], c); p >= 0 {
-						next[i] = from + p
-					}
-				}
-			}
-			at := min(next[0], next[1])
-			if at == end {
-				break
-			}
-			if start := at - n.anchor; start+len(n.text) <= len(b) && n.equal(b[start:]) {
-				return start, end
-			}
-			from = at + 1
-		}
-		from = end
-	}
-	return -1, len(b)
 }
 
 // at reports whether b has the needle at from.

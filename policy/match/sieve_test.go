@@ -121,11 +121,16 @@ func TestShifterFindsAll(t *testing.T) {
 // The choice follows the text: what is rare in it is looked for, and many needles are looked for in one pass.
 func TestSievePlans(t *testing.T) {
 	quiet := bytes.Repeat([]byte("Nov 23 20:33:48 mx1 program[15092]: nothing of interest happened here at all\n"), 1000)
-	filter := compile(t, []string{`alpha quarrel <HOST>`, `bravo mistake <HOST>`, `charlie trouble <HOST>`, `delta blunder <HOST>`,
-		`echo disaster <HOST>`, `foxtrot failure <HOST>`, `golf mismatch <HOST>`, `hotel intrusion <HOST>`})
+	var patterns []string
+	for _, who := range []string{"alpha", "bravo", "charlie", "delta", "echo"} {
+		for _, what := range []string{"quarrel", "mistake", "trouble", "blunder"} {
+			patterns = append(patterns, who+" "+what+" <HOST>")
+		}
+	}
+	filter := compile(t, patterns)
 	s := NewScanner([]Job{{Filter: filter}})
 	s.Scan(quiet, now, func(Match) { t.Error("a hit") })
-	if s.sieve.group == nil || len(s.sieve.alone) > 4 {
+	if s.sieve.group == nil || len(s.sieve.alone) > 8 {
 		t.Errorf("%d of %d needles alone", len(s.sieve.alone), len(s.sieve.needles))
 	}
 	few := NewScanner([]Job{{Filter: compile(t, []string{`Zulu quirk <HOST>`, `Xray yacht <HOST>`})}})
