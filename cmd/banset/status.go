@@ -275,5 +275,8 @@ func logNote(l control.LogStatus) string {
 	if l.Cut > 0 {
 		notes = append(notes, plural(l.Cut, "line")+" cut at 64 KiB")
 	}
+	if l.Deaf > 0 {
+		notes = append(notes, "started anew, deaf: "+plural(l.Deaf, "time"))
+	}
 	return strings.Join(notes, "; ")
 }

@@ -13,6 +13,7 @@ import (
 
 	"banset/cmd/internal/control"
 	"banset/cmd/internal/mirror"
+	"banset/cmd/internal/source"
 	"banset/nft"
 	"banset/policy"
 	"banset/policy/judge"
@@ -296,6 +297,9 @@ func (d *daemon) overview(ctx context.Context) (*control.Status, error) {
 		if l.Error != "" {
 			s.Problems = append(s.Problems, l.Name+": "+l.Error)
 		}
+		if text := deafness(l.Status, time.Now()); text != "" {
+			s.Problems = append(s.Problems, text)
+		}
 	}
 	s.Blocklist.Path = cfg.Blocklist
 	s.Blocklist.Lines, s.Blocklist.Problems = d.file.Status()
@@ -306,4 +310,20 @@ func (d *daemon) overview(ctx context.Context) (*control.Status, error) {
 	}
 	slices.SortFunc(s.Policies, func(a, b control.PolicyStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return s, nil
+}
+
+// deafFor is how long after a reader was found deaf people are told: it hears again, but may go deaf again.
+const deafFor = time.Hour
+
+// deafness says that a reader was found deaf lately, or nothing.
+func deafness(s source.Status, now time.Time) string {
+	if s.Deaf == 0 || now.Sub(s.DeafAt) > deafFor {
+		return ""
+	}
+	times := "once"
+	if s.Deaf > 1 {
+		times = fmt.Sprintf("%d times", s.Deaf)
+	}
+	return fmt.Sprintf("%s: journalctl stopped hearing new entries, %s since the start, last at %s; it was started anew and "+
+		"nothing is lost, but bans came late", s.Name, times, s.DeafAt.UTC().Format("2006-01-02 15:04:05Z"))
 }

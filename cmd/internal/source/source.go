@@ -75,6 +75,7 @@ type Status struct {
 	Cut      uint64    `json:"cut,omitempty"`      // lines longer than MaxLine
 	Rotated  uint64    `json:"rotated,omitempty"`  // rotations seen
 	Deaf     uint64    `json:"deaf,omitempty"`     // times the reader had to be started anew because it heard nothing
+	DeafAt   time.Time `json:"deaf_at,omitzero"`   // when that was last found out
 	Backlog  int64     `json:"backlog,omitempty"`  // bytes still to read before it is live
 	LastLine time.Time `json:"last_line,omitzero"` // when the last line was read
 }

@@ -219,6 +219,7 @@ func (j *Journal) catchUp(ctx context.Context, h source.Handler, followed time.T
 	if late := followed.Add(-slack); !followed.IsZero() && !first.IsZero() && first.Before(late) {
 		j.mu.Lock()
 		j.status.Deaf++
+		j.status.DeafAt = time.Now()
 		j.mu.Unlock()
 		j.log.Warn("journalctl had stopped hearing new entries; it was started anew and nothing is lost",
 			"log", j.name, "since", first.UTC().Format(time.RFC3339))

@@ -143,7 +143,7 @@ func TestDeaf(t *testing.T) {
 	r.EntryAt(old.Add(time.Second), entryOf("line 1")...)
 	got.await("line 0", "line 1")
 	follower(t, all) // the deafness is counted before
-	if s := j0(got); s.Deaf != 1 || s.Lines != 2 {
+	if s := j0(got); s.Deaf != 1 || s.DeafAt.IsZero() || s.Lines != 2 {
 		t.Errorf("%+v, want 2 lines and found deaf once", s)
 	}
 	r.EntryAt(old.Add(2*time.Second), entryOf("line 2")...)
