@@ -45,7 +45,7 @@ func (b *bench) log(name string, n int, f form) (string, error) {
 func (f form) writeTo(w io.Writer, n int, end time.Time) error {
 	g := &writer{Rand: rand.New(rand.NewPCG(1, 2))}
 	for i := range n {
-		g.at = end.Add(-time.Second - 24*time.Hour*time.Duration(n-1-i)/time.Duration(n))
+		g.at = end.Add(-time.Second - time.Duration(n-1-i)*(24*time.Hour/time.Duration(n)))
 		if _, err := io.WriteString(w, f(g)+"\n"); err != nil {
 			return err
 		}

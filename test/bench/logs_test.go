@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,30 @@ func TestForms(t *testing.T) {
 				t.Errorf("a share of %v are failures, want %v", share, l.share)
 			}
 		})
+	}
+}
+
+// A log covers the last day and goes forward, however many lines it has.
+func TestStamps(t *testing.T) {
+	end := time.Date(2026, 11, 23, 18, 0, 0, 0, time.UTC)
+	for _, n := range []int{1, 1000, 1_000_000} {
+		var first, last time.Time
+		f := form(func(g *writer) string {
+			if first.IsZero() {
+				first = g.at
+			}
+			if g.at.Before(last) {
+				t.Fatalf("%d lines: %v after %v", n, g.at, last)
+			}
+			last = g.at
+			return ""
+		})
+		if err := f.writeTo(io.Discard, n, end); err != nil {
+			t.Fatal(err)
+		}
+		if age := end.Sub(first); age > 24*time.Hour+time.Second || n > 1 && age < 23*time.Hour || end.Sub(last) != time.Second {
+			t.Errorf("%d lines: from %v to %v", n, first, last)
+		}
 	}
 }
 

@@ -22,7 +22,9 @@ var Build = sync.OnceValues(func() (string, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "banset")
-	if out, err := exec.Command("go", "build", "-o", path, "banset/cmd/banset").CombinedOutput(); err != nil {
+	cmd := exec.Command("go", "build", "-o", path, "banset/cmd/banset")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as it is shipped
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build: %w\n%s", err, out)
 	}
 	// Not an os.File, which the garbage collector would close.
