@@ -155,6 +155,7 @@ policies:
     failregex: x <HOST>
     ignoreregex: [y, z]
     logpath: ['/var/log/*.log', /var/log/b]
+    journalmatch: _SYSTEMD_UNIT=sshd.service +  _COMM=sshd
     maxretry: 10000
     findtime: 1s
     bantime: permanent
@@ -196,6 +197,7 @@ filters:
 		{"a.datepattern", a.Date.String(), "syslog"},
 		{"a.timezone", a.Zone.String(), "UTC"},
 		{"b.enabled", b.Enabled, false},
+		{"b.journalmatch", fmt.Sprintf("%q", b.JournalMatch), `["_SYSTEMD_UNIT=sshd.service" "+" "_COMM=sshd"]`},
 		{"b.filter", b.FilterName, ""},
 		{"b.logpath", fmt.Sprint(b.LogPath), "[/var/log/*.log /var/log/b]"},
 		{"b.maxretry", b.MaxRetry, 10000},

@@ -65,33 +65,26 @@ func (r *reader) logPath(n *yaml.Node, what string) (string, bool) {
 	return "", false
 }
 
-// journalTerm reads one item of journalmatch: FIELD=VALUE, or + for "or".
-func (r *reader) journalTerm(n *yaml.Node, what string) (string, bool) {
-	s, ok := r.text(n, what)
-	if !ok {
-		return "", false
-	}
-	if s == "+" {
-		return s, true
-	}
-	field, _, ok := strings.Cut(s, "=")
-	for i := range len(field) {
-		c := field[i]
-		ok = ok && (c == '_' || 'A' <= c && c <= 'Z' || i > 0 && '0' <= c && c <= '9')
-	}
-	switch {
-	case !ok || field == "":
-		r.fail(r.at(n), "write FIELD=VALUE, like _SYSTEMD_UNIT=ssh.service, or +; see journalctl(1)",
-			"%s can't be %s", what, quoted(s))
-		return "", false
-	case strings.Contains(s, " + ") || strings.Contains(s, " _"):
-		r.warn(r.at(n), "make each term an item: ['_SYSTEMD_UNIT=ssh.service', '+', '_COMM=sshd']",
-			"%s holds several terms in one item: %s", what, quoted(s))
-	}
-	return s, true
+// A journalWord is one term of journalmatch and where it stands.
+type journalWord struct {
+	text string
+	pos  Pos
 }
 
-func (r *reader) journal(n *yaml.Node, what string) ([]string, bool) {
+// journalWords are the terms of journalmatch: the items of a list as they are, a text on its own cut at its spaces as a
+// shell cuts journalctl's command line.
+func (r *reader) journalWords(n *yaml.Node, what string) ([]journalWord, bool) {
+	if n.Kind == yaml.ScalarNode {
+		s, ok := r.text(n, what)
+		var words []journalWord
+		at := 0
+		for word := range strings.FieldsSeq(s) {
+			at += strings.Index(s[at:], word)
+			words = append(words, journalWord{word, r.src.inside(n, at)})
+			at += len(word)
+		}
+		return words, ok
+	}
 	nodes, ok := r.items(n, what)
 	if nodes == nil {
 		return nil, false
@@ -100,15 +93,50 @@ func (r *reader) journal(n *yaml.Node, what string) ([]string, bool) {
 		r.fail(r.at(n), "remove the key, or name a unit: _SYSTEMD_UNIT=ssh.service", "%s is empty", what)
 		return nil, false
 	}
-	var terms []string
-	for i, n := range nodes {
-		s, good := r.journalTerm(n, what)
-		if good && s == "+" && (i == 0 || i == len(nodes)-1 || nodes[i-1].Value == "+") {
-			r.fail(r.at(n), "put it between two terms", "%s has a + with nothing to join", what)
-			good = false
+	var words []journalWord
+	for _, n := range nodes {
+		s, good := r.text(n, what)
+		if good && (strings.Contains(s, " + ") || strings.Contains(s, " _")) {
+			r.warn(r.at(n), "make each term an item: ['_SYSTEMD_UNIT=ssh.service', '+', '_COMM=sshd']",
+				"%s holds several terms in one item: %s", what, quoted(s))
 		}
 		ok = ok && good
-		terms = append(terms, s)
+		words = append(words, journalWord{s, r.at(n)})
+	}
+	return words, ok
+}
+
+// journalTerm reports whether s is FIELD=VALUE.
+func journalTerm(s string) bool {
+	field, _, ok := strings.Cut(s, "=")
+	for i := range len(field) {
+		c := field[i]
+		ok = ok && (c == '_' || 'A' <= c && c <= 'Z' || i > 0 && '0' <= c && c <= '9')
+	}
+	return ok && field != ""
+}
+
+// journal reads the terms of journalmatch: FIELD=VALUE, and + for "or".
+func (r *reader) journal(n *yaml.Node, what string) ([]string, bool) {
+	words, ok := r.journalWords(n, what)
+	if !ok {
+		return nil, false
+	}
+	var terms []string
+	for i, w := range words {
+		switch {
+		case w.text == "+" && (i == 0 || i == len(words)-1 || words[i-1].text == "+"):
+			r.fail(w.pos, "put it between two terms", "%s has a + with nothing to join", what)
+			ok = false
+		case w.text != "+" && !journalTerm(w.text):
+			hint := "write FIELD=VALUE, like _SYSTEMD_UNIT=ssh.service, or +; see journalctl(1)"
+			if n.Kind == yaml.ScalarNode && i > 0 {
+				hint = "a value that holds a space goes into a list: ['SYSLOG_IDENTIFIER=my program']"
+			}
+			r.fail(w.pos, hint, "%s can't be %s", what, quoted(w.text))
+			ok = false
+		}
+		terms = append(terms, w.text)
 	}
 	return terms, ok
 }
