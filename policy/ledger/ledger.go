@@ -113,16 +113,20 @@ func (l *Ledger) ban(slot uint32) policy.Ban {
 // Enter puts a ban that a policy earned into the book: of two bans of one host the later end wins. The ban that
 // stands afterwards and its outcome are returned.
 func (l *Ledger) Enter(b policy.Ban) (policy.Ban, Outcome) {
-	slot, r := l.find(b.Host)
-	if slot == 0 || r.until < b.Until {
-		return b, l.Take(b)
+	key := hosts.KeyOf(b.Host, 0)
+	slot := l.records.Find(key)
+	if slot == 0 {
+		return b, l.enter(b, key, 0)
+	}
+	if r := l.records.At(slot); !r.stands || r.until < b.Until {
+		return b, l.enter(b, key, slot)
 	}
 	stands := l.ban(slot)
 	// A ban that was found again in the kernel after a crash has a beginning only as good as its timeout tells, and none if
 	// it never ends, until the line that earned it is read again.
 	if again := stands; again.At > b.At || again.At < b.At && b.Until != policy.Never {
 		if again.At = b.At; again == b {
-			l.Take(b)
+			l.enter(b, key, slot)
 			return b, Unchanged
 		}
 	}
@@ -131,22 +135,35 @@ func (l *Ledger) Enter(b policy.Ban) (policy.Ban, Outcome) {
 
 // Take puts a ban into the book whatever stands there: a person's will, which may also shorten a ban.
 func (l *Ledger) Take(b policy.Ban) Outcome {
+	key := hosts.KeyOf(b.Host, 0)
+	return l.enter(b, key, l.records.Find(key))
+}
+
+// enter is Take for a host whose record, if it has one, is known.
+func (l *Ledger) enter(b policy.Ban, key hosts.Key, slot uint32) Outcome {
 	b.Failures = min(max(b.Failures, math.MinInt32), math.MaxInt32)
-	slot, r := l.find(b.Host)
-	if slot != 0 && l.ban(slot) == b {
+	var r *record
+	if slot != 0 {
+		r = l.records.At(slot)
+	}
+	stood := slot != 0 && r.stands
+	if stood && l.ban(slot) == b {
 		return Unchanged
 	}
 	why := l.reasons.add(reason{b.Policy, b.Note}) // before the old one goes: mostly they are the same
 	outcome := Moved
-	news := slot == 0 || r.until != b.Until
-	if slot == 0 {
+	news := !stood || r.until != b.Until
+	if stood {
+		l.forget(r)
+	} else {
 		outcome = Added
 		if l.max > 0 && l.n >= l.max || l.n >= hosts.MaxSlots/2 {
 			l.evictOldest()
 		}
-		slot, r = l.stand(b.Host)
-	} else {
-		l.forget(r)
+		if slot == 0 {
+			slot = l.records.Insert(key)
+		}
+		r = l.stand(b.Host, slot)
 	}
 	r.at, r.until, r.failures = b.At, b.Until, int32(b.Failures)
 	r.reason = why
@@ -161,12 +178,7 @@ func (l *Ledger) Take(b policy.Ban) Outcome {
 }
 
 // stand makes a record that of a ban, the newest, with nothing said of it yet.
-func (l *Ledger) stand(host netip.Prefix) (uint32, *record) {
-	key := hosts.KeyOf(host, 0)
-	slot := l.records.Find(key)
-	if slot == 0 {
-		slot = l.records.Insert(key)
-	}
+func (l *Ledger) stand(host netip.Prefix, slot uint32) *record {
 	r := l.records.At(slot)
 	r.stands = true
 	r.filed = r.pending(File) // a removal that the file has yet to be told of leaves a line there
@@ -181,7 +193,7 @@ func (l *Ledger) stand(host netip.Prefix) (uint32, *record) {
 	if !l.isHost(host) {
 		l.nets[slot] = struct{}{}
 	}
-	return slot, r
+	return r
 }
 
 // forget takes back what a ban's policy and reason count.

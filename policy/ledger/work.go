@@ -155,6 +155,7 @@ func (l *Ledger) Work(c Copy, limit int) (bans []policy.Ban, gone []netip.Prefix
 func (l *Ledger) take(c Copy, n int, wanted func(*record) bool) (bans []policy.Ban, gone []netip.Prefix) {
 	w := &l.work[c]
 	queue := w.queue
+	bans = make([]policy.Ban, 0, min(n, 1<<14))
 	var left []uint32 // waits, and was not wanted
 	i := 0
 	for ; i < len(queue) && n > 0; i++ {

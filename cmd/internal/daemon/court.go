@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"math"
 	"net/netip"
 	"runtime"
 	"slices"
@@ -66,10 +67,18 @@ type call struct {
 	done chan struct{}
 }
 
-// told is a hit and what the judge said.
+// told is a hit and what the judge said, as far as the log tells of it: a burst brings thousands.
 type told struct {
-	judge.Verdict
-	hit policy.Hit
+	kind         judge.Kind
+	live, recent bool
+	failures     int32
+	offences     int32
+	until        int64        // the end of the ban that stands
+	host         netip.Prefix // as the line names it
+	counted      netip.Prefix
+	policy       string
+	by           string // the policy whose ban stands
+	fields       []policy.Field
 }
 
 const (
@@ -244,8 +253,11 @@ func (c *court) hear(f finding) {
 			l.waiting.Add(-1)
 		}
 	}()
-	for _, h := range f.hits {
-		if c.hit(f.log, h); len(c.told) == maxTold {
+	if f.live {
+		c.told = slices.Grow(c.told, min(len(f.hits), maxTold-len(c.told)))
+	}
+	for i := range f.hits {
+		if c.hit(f.log, &f.hits[i]); len(c.told) == maxTold {
 			c.report(maxTold)
 		}
 	}
@@ -285,8 +297,8 @@ func (c *court) forget(j *judge.Judge) {
 	j.Forget(now.Add(-forgetLate), forgetAtOnce)
 }
 
-func (c *court) hit(log string, h policy.Hit) {
-	v := c.judge.Hit(log, h)
+func (c *court) hit(log string, h *policy.Hit) {
+	v := c.judge.Hit(log, *h)
 	if v.Kind == judge.Dropped {
 		return
 	}
@@ -300,14 +312,15 @@ func (c *court) hit(log string, h policy.Hit) {
 			c.landing[v.Host] = h.Arrived
 		}
 	}
-	if v.Kind != judge.Found || isRecent(&v, &h) {
-		c.told = append(c.told, told{v, h})
+	// Old failures of a backlog are told by their bans: a line each would be a second copy of the log.
+	if recent := h.Arrived.Sub(v.At).Abs() < recentFailure; recent || v.Kind != judge.Found {
+		c.told = append(c.told, told{
+			kind: v.Kind, live: h.Live, recent: recent, failures: int32(min(v.Failures, math.MaxInt32)),
+			offences: int32(min(v.Offences, math.MaxInt32)), until: v.Ban.Until, host: h.Host, counted: v.Host,
+			policy: v.Policy, by: v.Ban.Policy, fields: h.Fields,
+		})
 	}
 }
-
-// isRecent reports whether a failure gets a log line of its own. Old ones of a backlog are told by their bans: a line
-// each would be a second copy of the log.
-func isRecent(v *judge.Verdict, h *policy.Hit) bool { return h.Arrived.Sub(v.At).Abs() < recentFailure }
 
 // report logs up to most of what was judged.
 func (c *court) report(most int) {
@@ -321,28 +334,28 @@ func (c *court) report(most int) {
 }
 
 func (c *court) logHit(v *told) {
-	h := &v.hit
-	host := mirror.Host(v.Host)
-	if v.Kind == judge.Allowed {
-		if h.Live {
-			c.log.Info(fmt.Sprintf("[%s] Ignore %s: on the allowlist", v.Policy, host))
+	host := mirror.Host(v.counted)
+	if v.kind == judge.Allowed {
+		if v.live {
+			c.log.Info(fmt.Sprintf("[%s] Ignore %s: on the allowlist", v.policy, host))
 		}
 		return
 	}
-	if isRecent(&v.Verdict, h) {
-		c.log.Info(fmt.Sprintf("[%s] Found %s%s", v.Policy, mirror.Host(h.Host), fieldsText(h.Fields)))
+	if v.recent {
+		c.log.Info(fmt.Sprintf("[%s] Found %s%s", v.policy, mirror.Host(v.host), fieldsText(v.fields)))
 	}
 	step := ""
-	if v.Offences > 1 {
-		step = fmt.Sprintf(", offence %d", v.Offences)
+	if v.offences > 1 {
+		step = fmt.Sprintf(", offence %d", v.offences)
 	}
-	switch v.Kind {
+	stands := policy.Ban{Policy: v.by, Until: v.until}
+	switch until := mirror.Until(stands); v.kind {
 	case judge.Banned:
-		c.log.Info(fmt.Sprintf("[%s] Ban %s %s (%s%s)", v.Policy, host, mirror.Until(v.Ban), plural(v.Failures, "failure"), step))
+		c.log.Info(fmt.Sprintf("[%s] Ban %s %s (%s%s)", v.policy, host, until, plural(int(v.failures), "failure"), step))
 	case judge.Moved:
-		c.log.Info(fmt.Sprintf("[%s] Ban %s now %s (%s%s)", v.Policy, host, mirror.Until(v.Ban), plural(v.Failures, "failure"), step))
+		c.log.Info(fmt.Sprintf("[%s] Ban %s now %s (%s%s)", v.policy, host, until, plural(int(v.failures), "failure"), step))
 	case judge.Again:
-		c.log.Info(fmt.Sprintf("[%s] %s already banned %s by %s", v.Policy, host, mirror.Until(v.Ban), mirror.Label(v.Ban)))
+		c.log.Info(fmt.Sprintf("[%s] %s already banned %s by %s", v.policy, host, until, mirror.Label(stands)))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -81,7 +82,7 @@ func BenchmarkBurst(b *testing.B) {
 	report(b, took)
 }
 
-// TestBurst: 10,000 bans that one read of the log earns reach the kernel in one transaction.
+// TestBurst: 10,000 bans that one write to the log earns reach the kernel in one transaction.
 func TestBurst(t *testing.T) {
 	nfttest.Clean(t)
 	log, keeper := working(t)
@@ -104,8 +105,10 @@ func TestBurst(t *testing.T) {
 	}()
 	<-listening
 	var text []byte
+	stamp := time.Now().Format("2006-01-02 15:04:05 ")
+	long := strings.Repeat("x", 100) // as long as lines of a mail server are
 	for i := range n {
-		text = fmt.Appendf(text, "failed from 10.9.%d.%d\n", i>>8, i&255)
+		text = fmt.Appendf(text, "%s%s: failed from 10.9.%d.%d\n", stamp, long, i>>8, i&255)
 	}
 	if _, err := log.Write(text); err != nil {
 		t.Fatal(err)

@@ -119,6 +119,9 @@ func (l *logs) judge(ctx context.Context, r *reader, c source.Chunk, from origin
 				Policy: r.policies[m.Job], Host: m.Host, Stamp: m.Stamp, Arrived: c.Arrived, Live: c.Live, Fields: m.Fields,
 			}
 			if ch := l.choices[h.Policy]; ch == nil || ch.counts(h, from) {
+				if len(f.hits) == cap(f.hits) {
+					f.hits = slices.Grow(f.hits, max(1, len(f.hits))) // a burst brings thousands
+				}
 				f.hits = append(f.hits, h)
 			}
 		})

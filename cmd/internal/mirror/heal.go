@@ -148,7 +148,7 @@ func (k *Kernel) some(to []nft.Element, j *judge.Judge, hosts []netip.Prefix, no
 		}
 		book.Settle(ledger.Kernel, host)
 		if set, ok := hostSet(host, k.IPv6Prefix); ok && book.IsHost(host) {
-			if e, left := element(set, host.Addr(), host.Addr(), b, now); left {
+			if e, left := elementFor(set, host.Addr(), host.Addr(), b, k.reasons.of(&b), now); left {
 				to = append(to, e)
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -49,6 +50,8 @@ type Kernel struct {
 	// nets is what the interval sets hold, by first address: a range of ours with the prefix that has it, or
 	// somebody's with none.
 	nets map[netip.Addr]netElement
+	// reasons are the comments of most elements. The judgement's goroutine uses them.
+	reasons reasons
 
 	mu       sync.Mutex
 	strays   []nft.Element // to be taken out: keys that can't stand where somebody put them
@@ -320,6 +323,7 @@ func (k *Kernel) pushSome(ctx context.Context) (more bool, err error) {
 		}
 		bans, gone := book.Work(ledger.Kernel, perTransaction)
 		more = book.Waiting(ledger.Kernel) > 0
+		changes = slices.Grow(changes, len(bans)+len(gone))
 		for _, b := range bans {
 			set, ok := hostSet(b.Host, k.IPv6Prefix)
 			if !ok || !book.IsHost(b.Host) {
@@ -328,7 +332,7 @@ func (k *Kernel) pushSome(ctx context.Context) (more bool, err error) {
 			if !ok {
 				continue
 			}
-			e, left := element(set, b.Host.Addr(), b.Host.Addr(), b, now)
+			e, left := elementFor(set, b.Host.Addr(), b.Host.Addr(), b, k.reasons.of(&b), now)
 			changes = append(changes, nft.Change{Element: e, Delete: !left || !book.IsHost(b.Host)})
 		}
 		for _, host := range gone {

@@ -80,7 +80,6 @@ func (f *File) LoadKernel(ctx context.Context, keeper *nft.Keeper, allow judge.A
 	p := &plain{
 		Loaded: Loaded{empty: info.Size() == 0, bits6: keeper.Config().IPv6Prefix, nets: make(map[netip.Prefix]policy.Ban)},
 		file:   file, path: f.path, opts: f.options(), allow: allow, maxBans: maxBans,
-		reasons: make(map[reason]string),
 	}
 	if err := keeper.Replace(ctx, p.elements); errors.Is(err, nft.ErrFull) {
 		p.odd = true
@@ -117,17 +116,8 @@ type plain struct {
 	odd      bool // line by line is not enough
 	problems []string
 	err      error
-	reasons  map[reason]string
+	reasons  reasons
 }
-
-// reason is what most comments are made of.
-type reason struct {
-	policy   string
-	failures int
-}
-
-// maxReasons bounds the comments that are kept: a file of a million bans has a few dozen.
-const maxReasons = 4096
 
 // elements is an iterator over what the kernel ought to hold, from the file's start each time. The ranges, which share
 // no address, come last.
@@ -217,21 +207,5 @@ func (p *plain) take(e *blocklist.Entry) (nft.Element, bool) {
 	default:
 		p.hosts6 = append(p.hosts6, addr)
 	}
-	return elementFor(set, b.Host.Addr(), b.Host.Addr(), *b, p.reason(b), p.now)
-}
-
-// reason is b.Reason(), for most bans without a new string.
-func (p *plain) reason(b *policy.Ban) string {
-	if b.Policy == "" {
-		return b.Reason()
-	}
-	key := reason{b.Policy, b.Failures}
-	text, ok := p.reasons[key]
-	if !ok {
-		text = b.Reason()
-		if len(p.reasons) < maxReasons {
-			p.reasons[key] = text
-		}
-	}
-	return text
+	return elementFor(set, b.Host.Addr(), b.Host.Addr(), *b, p.reasons.of(b), p.now)
 }
