@@ -43,8 +43,9 @@ const (
 //
 // Which was read last is told by the positions: that of the journal and those of the files say how far in time.
 type choice struct {
-	journal *journalLog
-	every   time.Duration // lookForFile, for tests
+	journal  *journalLog
+	every    time.Duration // lookForFile, for tests
+	silentIn time.Duration // lookForStale, for tests
 
 	mu      sync.Mutex
 	now     origin
@@ -65,7 +66,7 @@ type twin struct {
 }
 
 func newChoice(j *journalLog, from []source.Position) *choice {
-	c := &choice{journal: j, every: lookForFile, changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
+	c := &choice{journal: j, every: lookForFile, silentIn: lookForStale, changed: make(chan struct{}), wanted: make(chan struct{}, 1)}
 	for _, p := range from {
 		if p.Cursor == "" && reads(j.policy, []string{p.Path}) && p.Mod > c.wrote.UnixNano() {
 			c.wrote = time.Unix(0, p.Mod)
@@ -115,7 +116,7 @@ func (c *choice) run(ctx context.Context) error {
 			c.toJournal("there is no file of its logpath")
 			started = false
 			continue
-		case there && time.Since(wrote) > lookForStale && (started || time.Since(stale) > lookForStale):
+		case there && time.Since(wrote) > c.silentIn && (started || time.Since(stale) > c.silentIn):
 			stale = time.Now()
 			if c.journal.hasSince(ctx, wrote.Add(staleAfter)) {
 				c.toJournal("its file is not written to any more")
