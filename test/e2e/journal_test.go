@@ -2,8 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,6 +121,71 @@ func TestFileOrJournal(t *testing.T) {
 	h.logged("[sshd] Ban " + addr)
 	h.mustDrop(addr)
 	h.verified()
+}
+
+// TestJournalKills: each entry counts once, however often the daemon is killed, at its start or at work, and journald is
+// rotated, restarted and killed, while entries come all the time.
+func TestJournalKills(t *testing.T) {
+	h, d := journalHost(t)
+	h.configureSSH("journalmatch: [SYSLOG_IDENTIFIER=sshd]")
+	h.writeFile("banset.yaml", strings.Replace(h.readFile("banset.yaml"), "maxretry: 10\n", "maxretry: 10000\n", 1))
+	sent := map[string]int{}
+	total := 0
+	send := func(addr string) {
+		d.Send("MESSAGE="+failure(addr, total), "SYSLOG_IDENTIFIER=sshd", "SYSLOG_PID=42")
+		sent[addr]++
+		total++
+	}
+	stop := make(chan struct{})
+	var sending sync.WaitGroup
+	sending.Go(func() {
+		for tick := time.NewTicker(2 * time.Millisecond); ; {
+			select {
+			case <-tick.C:
+				send(fmt.Sprintf("198.51.100.%d", total%7+1))
+			case <-stop:
+				tick.Stop()
+				return
+			}
+		}
+	})
+	rng := rand.New(rand.NewPCG(1, 2))
+	for n := range 12 {
+		h.startOnly()
+		time.Sleep(time.Duration(rng.IntN(900)) * time.Millisecond) // where it gets to is chance
+		switch n % 6 {
+		case 1, 3:
+			d.Rotate()
+		case 4:
+			d.Restart()
+		case 5:
+			d.Crash()
+		}
+		h.kill()
+	}
+	close(stop)
+	sending.Wait()
+	const last = "203.0.113.9"
+	send(last)
+	h.start()
+	counted := func(addr string) string {
+		out, _, _ := h.run("why", addr)
+		for line := range strings.Lines(out) {
+			if n, _, ok := strings.Cut(line, " of 10000 failures"); ok {
+				return n[strings.LastIndexByte(n, ' ')+1:]
+			}
+		}
+		return "0"
+	}
+	h.until("the last failure", func() bool { return counted(last) == "1" })
+	for addr, want := range sent {
+		if got := counted(addr); got != fmt.Sprint(want) {
+			t.Errorf("%s: %s failures are counted, of %d", addr, got, want)
+		}
+	}
+	if total < 500 {
+		t.Errorf("only %d entries were sent", total)
+	}
 }
 
 // configureSSH is a policy that bans after ten failures, with this source.
