@@ -285,10 +285,12 @@ func (f *File) readIfChanged(ctx context.Context) error {
 		f.accident = ""
 		return f.setAside(ctx, odd)
 	}
-	parsed := blocklist.Parse(text, f.options())
+	lines := parsed{blocklist.Parse(text, f.options())}
 	var accident string
 	if err := f.do(ctx, func(j *judge.Judge) {
-		if accident = f.ingest(j, parsed, time.Now(), false); accident == "" {
+		now := time.Now()
+		f.keepOurs(j, lines.File, now)
+		if accident = f.ingest(j, lines, now, false); accident == "" {
 			f.changed(nil) // lines that we owed may be there already
 		}
 	}); err != nil {

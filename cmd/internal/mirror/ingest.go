@@ -23,14 +23,9 @@ const shownProblems = 20
 
 // ingest compares the file's text with what it was last known to hold and takes the difference as a person's will,
 // unless it looks like an accident: then nothing is taken and the accident is told. quiet leaves out the log lines of
-// single bans, for a start. What a text from before our last write would take back is not taken; see recent.
-func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet bool) (accident string) {
+// single bans, for a start.
+func (f *File) ingest(j *judge.Judge, file content, now time.Time, quiet bool) (accident string) {
 	book := j.Book()
-	allowed := func(host netip.Prefix) bool {
-		_, ok := j.Allow().Covers(host)
-		return ok
-	}
-	f.putBack(book, f.recent.stale(book, file, allowed, now))
 	var removed []policy.Ban
 	held := 0
 	for b := range book.All() {
@@ -38,11 +33,11 @@ func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet
 			continue
 		}
 		held++
-		if _, ok := file.Lookup(b.Host); !ok && !b.Ended(now) {
+		if !b.Ended(now) && !file.Has(b.Host) {
 			removed = append(removed, b)
 		}
 	}
-	switch empty := len(file.Bytes()) == 0; {
+	switch empty := file.Empty(); {
 	case !isAccident(held, len(removed), empty):
 	case empty:
 		return fmt.Sprintf("%s is empty, %d bans were in it", f.path, held)
@@ -55,12 +50,13 @@ func (f *File) ingest(j *judge.Judge, file *blocklist.File, now time.Time, quiet
 		f.log.Info(fmt.Sprintf("[%s] Unban %s (line removed from the blocklist)", Label(b), Host(b.Host)))
 	}
 	problems := f.unreadable(file.Problems())
-	entries, room := 0, book.Room()
+	entries, room := file.Len(), book.Room()
 	newcomers := 0
-	for e := range file.Entries() {
-		entries++
-		if _, ok := book.Get(e.Ban.Host); !ok && !e.Ban.Ended(now) {
-			newcomers++
+	if entries > room {
+		for e := range file.Entries() {
+			if _, ok := book.Get(e.Ban.Host); !ok && !e.Ban.Ended(now) {
+				newcomers++
+			}
 		}
 	}
 	tooMany := max(0, newcomers-room)
@@ -129,6 +125,15 @@ func (f *File) unreadable(first []blocklist.Problem, total int) (problems []stri
 // notBanned says that the allowlist keeps a line from being applied.
 func notBanned(path string, e blocklist.Entry, covered netip.Prefix) string {
 	return fmt.Sprintf("%s:%d: %s is not banned: ignoreip has %s", path, e.Line, Host(e.Ban.Host), Host(covered))
+}
+
+// keepOurs puts back what a text from before our last write would take back; see recent.
+func (f *File) keepOurs(j *judge.Judge, file *blocklist.File, now time.Time) {
+	allowed := func(host netip.Prefix) bool {
+		_, ok := j.Allow().Covers(host)
+		return ok
+	}
+	f.putBack(j.Book(), f.recent.stale(j.Book(), file, allowed, now))
 }
 
 // putBack makes the file's lines of hosts what the book says, after a text was saved from before it did.
@@ -227,18 +232,52 @@ func (f *File) Load(j *judge.Judge, remembered iter.Seq[Remembered], now time.Ti
 		}
 	}
 	f.existed = known
-	text, id, err := readFile(f.path)
-	if err != nil {
-		owed(book)
-		if errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		f.existed = true
-		f.mu.Lock()
-		f.trouble = err.Error() // the first look logs it
-		f.mu.Unlock()
+	err := f.loadLines(j, remembered, known, now)
+	if err == nil {
 		return nil
 	}
+	owed(book)
+	if errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f.existed = true
+	f.mu.Lock()
+	f.trouble = err.Error() // the first look logs it
+	f.mu.Unlock()
+	return nil
+}
+
+// loadLines is the file's part of a start. An error says that it could not be read.
+func (f *File) loadLines(j *judge.Judge, remembered iter.Seq[Remembered], known bool, now time.Time) error {
+	file, err := openFile(f.path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	before, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if before.Size() <= tooLarge {
+		lines, err := readLines(file, f.options())
+		if err == nil {
+			f.existed = true
+			f.takeLines(j, lines, now)
+			// Otherwise the first look reads it.
+			if after, err := file.Stat(); err == nil && lines.changed == nil && identityOf(after) == identityOf(before) && f.accident == "" {
+				f.id = identityOf(after)
+			}
+			return nil
+		}
+		if err != errNotThatPlain {
+			return fmt.Errorf("reading %s: %w", f.path, err)
+		}
+	}
+	text, id, err := readAll(file)
+	if err != nil {
+		return err
+	}
+	book := j.Book()
 	f.existed = true
 	if from, torn := tornFrom(text, f.options(), known); torn {
 		f.torn, text, id = text[from:], text[:from], identity{}
@@ -250,13 +289,17 @@ func (f *File) Load(j *judge.Judge, remembered iter.Seq[Remembered], now time.Ti
 			}
 		}
 	}
-	if accident := f.ingest(j, blocklist.Parse(text, f.options()), now, true); accident != "" {
-		f.accident = accident // the first look sets it aside
-		owed(book)
-		return nil
-	}
 	f.id = id
+	f.takeLines(j, parsed{blocklist.Parse(text, f.options())}, now)
 	return nil
+}
+
+// takeLines takes in what a start found in the file.
+func (f *File) takeLines(j *judge.Judge, file content, now time.Time) {
+	if accident := f.ingest(j, file, now, true); accident != "" {
+		f.accident, f.id = accident, identity{} // the first look sets it aside
+		owed(j.Book())
+	}
 }
 
 // owed says that the file has to be told of every ban.

@@ -3,12 +3,10 @@ package mirror
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
-	"slices"
 	"time"
 
 	"banset/nft"
@@ -28,35 +26,15 @@ const pieceSize = 256 << 10
 type Loaded struct {
 	Bans int
 
-	empty  bool     // the file has not a byte
-	hosts4 []uint32 // sorted
-	hosts6 []netip.Addr
-	bits6  int
-	nets   map[netip.Prefix]policy.Ban
+	empty bool // the file has not a byte
+	hosts hostList
 }
 
 // Has reports whether a ban of exactly this host is in the kernel.
-func (l *Loaded) Has(host netip.Prefix) bool {
-	found := false
-	switch set, ok := hostSet(host, l.bits6); {
-	case ok && set == nft.Ban4:
-		_, found = slices.BinarySearch(l.hosts4, number4(host.Addr()))
-	case ok:
-		_, found = slices.BinarySearchFunc(l.hosts6, host.Addr(), netip.Addr.Compare)
-	}
-	if !found {
-		_, found = l.nets[host]
-	}
-	return found
-}
+func (l *Loaded) Has(host netip.Prefix) bool { return l.hosts.has(host) }
 
 // Accident reports whether the file lost so many of the bans that it was known to hold that it is nobody's will.
 func (l *Loaded) Accident(held, removed int) bool { return isAccident(held, removed, l.empty) }
-
-func number4(a netip.Addr) uint32 {
-	b := a.As4()
-	return binary.BigEndian.Uint32(b[:])
-}
 
 // LoadKernel makes the kernel's table with the bans that the file has, each with the time that is left of it: the short
 // way of a start when nothing of ours stands in the kernel, without a book and with next to no memory. Of what else
@@ -78,7 +56,8 @@ func (f *File) LoadKernel(ctx context.Context, keeper *nft.Keeper, allow judge.A
 		return nil, ErrNotPlain // whose reader knows what to say
 	}
 	p := &plain{
-		Loaded: Loaded{empty: info.Size() == 0, bits6: keeper.Config().IPv6Prefix, nets: make(map[netip.Prefix]policy.Ban)},
+		Loaded: Loaded{empty: info.Size() == 0},
+		bits6:  keeper.Config().IPv6Prefix,
 		file:   file, path: f.path, opts: f.options(), allow: allow, maxBans: maxBans,
 	}
 	if err := keeper.Replace(ctx, p.elements); errors.Is(err, nft.ErrFull) {
@@ -89,15 +68,11 @@ func (f *File) LoadKernel(ctx context.Context, keeper *nft.Keeper, allow judge.A
 	if p.err != nil {
 		return nil, fmt.Errorf("reading %s: %w", f.path, p.err)
 	}
-	slices.Sort(p.hosts4)
-	slices.SortFunc(p.hosts6, netip.Addr.Compare)
-	n4, n6 := len(p.hosts4), len(p.hosts6)
-	p.hosts4, p.hosts6 = slices.Compact(p.hosts4), slices.Compact(p.hosts6)
-	if p.odd || n4 != len(p.hosts4) || n6 != len(p.hosts6) {
+	if twice := p.hosts.sort(); p.odd || twice {
 		return nil, ErrNotPlain
 	}
 	f.tell(p.lines, append(f.unreadable(p.scanner.Problems()), p.problems...))
-	p.Bans = n4 + n6 + len(p.nets)
+	p.Bans = p.hosts.len()
 	return &p.Loaded, nil
 }
 
@@ -111,10 +86,12 @@ type plain struct {
 	now      time.Time
 	scanner  *blocklist.Scanner
 	maxBans  int
+	bits6    int
 	room     int  // for bans
 	lines    int  // that are bans, in force or not
 	odd      bool // line by line is not enough
 	problems []string
+	nets     []policy.Ban // those that are ranges
 	err      error
 	reasons  reasons
 }
@@ -126,8 +103,8 @@ func (p *plain) elements(yield func(nft.Element) bool) {
 		return
 	}
 	p.scanner, p.room, p.lines, p.problems, p.odd = blocklist.NewScanner(p.opts), p.maxBans, 0, nil, false
-	p.hosts4, p.hosts6 = p.hosts4[:0], p.hosts6[:0]
-	clear(p.nets)
+	p.hosts.clear()
+	p.nets = nil
 	buf := make([]byte, 0, pieceSize)
 	stopped := false
 	line := func(e *blocklist.Entry) {
@@ -159,11 +136,7 @@ func (p *plain) elements(yield func(nft.Element) bool) {
 		buf = buf[:copy(buf, buf[whole:])]
 	}
 	p.now = time.Now()
-	var nets []policy.Ban
-	for _, b := range p.nets {
-		nets = append(nets, b)
-	}
-	for _, r := range ledger.Ranges(nets, p.allow) {
+	for _, r := range ledger.Ranges(p.nets, p.allow) {
 		set := nft.Net4
 		if r.First.Is6() {
 			set = nft.Net6
@@ -194,18 +167,11 @@ func (p *plain) take(e *blocklist.Entry) (nft.Element, bool) {
 	if b.At == 0 {
 		b.At = p.now.Unix()
 	}
+	p.hosts.add(b.Host)
 	set, ok := hostSet(b.Host, p.bits6)
-	switch addr := b.Host.Addr(); {
-	case !ok || set == nft.Ban6 && p.allow.Overlaps(b.Host):
-		if _, twice := p.nets[b.Host]; twice {
-			p.odd = true
-		}
-		p.nets[b.Host] = *b
+	if !ok || set == nft.Ban6 && p.allow.Overlaps(b.Host) {
+		p.nets = append(p.nets, *b)
 		return nft.Element{}, false
-	case set == nft.Ban4:
-		p.hosts4 = append(p.hosts4, number4(addr))
-	default:
-		p.hosts6 = append(p.hosts6, addr)
 	}
 	return elementFor(set, b.Host.Addr(), b.Host.Addr(), *b, p.reasons.of(b), p.now)
 }
