@@ -357,39 +357,50 @@ func (l *Ledger) Touch(host netip.Prefix, at int64) {
 	}
 }
 
-// Latest yields every ban, those of the hosts first that failed last. A host that earns a ban fails at that second.
-func (l *Ledger) Latest() iter.Seq[policy.Ban] {
-	return l.ordered(func(r *record) int64 { return r.active }, func(a, b moment) int { return cmp.Compare(b.time, a.time) })
+// A Place is where the book has a ban, as long as the ban stands. Later another one may stand there.
+type Place uint32
+
+// Latest is where every ban stands, those of the hosts first that failed last. A host that earns a ban fails at that
+// second.
+func (l *Ledger) Latest() []Place {
+	// One number each, with the time above: this is done while a host is unprotected.
+	all := make([]uint64, 0, l.n)
+	for slot := range l.slots() {
+		ago := uint64(1)<<37 - uint64(min(max(l.records.At(slot).active, 0), 1<<37))
+		all = append(all, ago<<26|uint64(slot)) // a slot has 26 bits
+	}
+	slices.Sort(all)
+	places := make([]Place, len(all))
+	for i, x := range all {
+		places[i] = Place(x & (1<<26 - 1))
+	}
+	return places
+}
+
+// Told is the ban at a place, and takes it as told to a copy, as [Ledger.Settle] does. It is false when none stands
+// there any more.
+func (l *Ledger) Told(c Copy, at Place) (policy.Ban, bool) {
+	slot := uint32(at)
+	if r := l.records.At(slot); !r.stands {
+		return policy.Ban{}, false
+	}
+	l.settle(c, slot)
+	return l.ban(slot), true
 }
 
 // Earliest yields every ban, those that began first before the others.
 func (l *Ledger) Earliest() iter.Seq[policy.Ban] {
-	return l.ordered(func(r *record) int64 { return r.at }, func(a, b moment) int {
-		if a.time != b.time {
-			return cmp.Compare(a.time, b.time)
-		}
-		x, y := l.host(a.slot), l.host(b.slot)
-		return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits()))
-	})
-}
-
-// A moment is a ban's slot and the time that it is ordered by.
-type moment struct {
-	time int64
-	slot uint32
-}
-
-// ordered yields every ban in an order.
-func (l *Ledger) ordered(of func(*record) int64, compare func(a, b moment) int) iter.Seq[policy.Ban] {
 	return func(yield func(policy.Ban) bool) {
-		// Sorting the bans themselves would cost five times as much, and this is done while a host is unprotected.
-		all := make([]moment, 0, l.n)
-		for slot := range l.slots() {
-			all = append(all, moment{of(l.records.At(slot)), slot})
-		}
-		slices.SortFunc(all, compare)
-		for _, x := range all {
-			if !yield(l.ban(x.slot)) {
+		slots := slices.AppendSeq(make([]uint32, 0, l.n), l.slots())
+		slices.SortFunc(slots, func(a, b uint32) int {
+			if x, y := l.records.At(a).at, l.records.At(b).at; x != y {
+				return cmp.Compare(x, y)
+			}
+			x, y := l.host(a), l.host(b)
+			return cmp.Or(x.Addr().Compare(y.Addr()), cmp.Compare(x.Bits(), y.Bits()))
+		})
+		for _, slot := range slots {
+			if !yield(l.ban(slot)) {
 				return
 			}
 		}

@@ -213,14 +213,26 @@ func TestLatest(t *testing.T) {
 	l.Touch(host(77), 900)
 	l.Take(policy.Ban{Host: host(3), At: 50, Until: 60})
 	var got []int
-	for b := range l.Latest() {
-		got = append(got, int(b.Host.Addr().As4()[3]))
+	places := l.Latest()
+	l.Remove(host(5))
+	for _, at := range places {
+		if b, ok := l.Told(Kernel, at); ok {
+			got = append(got, int(b.Host.Addr().As4()[3]))
+		}
 	}
-	if want := []int{3, 9, 8, 7, 6, 5, 4, 2, 1, 0}; !slices.Equal(got, want) {
+	if want := []int{3, 9, 8, 7, 6, 4, 2, 1, 0}; !slices.Equal(got, want) {
 		t.Errorf("order %v, want %v", got, want)
 	}
-	for range l.Latest() {
-		break
+	// All were told, but for the one that left.
+	if bans, gone := l.Work(Kernel, 0); len(bans) != 0 || !slices.Equal(gone, []netip.Prefix{host(5)}) {
+		t.Errorf("still to be told: %v, gone %v", bans, gone)
+	}
+	l.Done(Kernel, true)
+	l.Settle(File, host(5))
+	l.Work(State, 0)
+	l.Done(State, true)
+	if _, ok := l.Told(Kernel, places[5]); ok {
+		t.Error("nobody stands at a place that became free")
 	}
 }
 

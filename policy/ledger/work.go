@@ -85,10 +85,12 @@ func (l *Ledger) release(slot uint32) {
 
 // Settle drops what waits for a host: the copy is known to hold what the book says.
 func (l *Ledger) Settle(c Copy, host netip.Prefix) {
-	slot := l.records.Find(hosts.KeyOf(host, 0))
-	if slot == 0 {
-		return
+	if slot := l.records.Find(hosts.KeyOf(host, 0)); slot != 0 {
+		l.settle(c, slot)
 	}
+}
+
+func (l *Ledger) settle(c Copy, slot uint32) {
 	r := l.records.At(slot)
 	if c == File && (r.pending(File) || r.stands && !r.filed) {
 		l.mark(State, slot)

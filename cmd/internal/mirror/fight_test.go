@@ -13,6 +13,7 @@ import (
 	"banset/nft/nfttest"
 	"banset/policy"
 	"banset/policy/judge"
+	"banset/policy/ledger"
 )
 
 // TestFight: another program deletes the table again and again. It is repaired, but not as fast as it is deleted; the
@@ -153,13 +154,13 @@ func TestMostActiveFirst(t *testing.T) {
 		r.do(t.Context(), func(j *judge.Judge) { j.Take(policy.Ban{Host: host, At: now - int64(i), Until: now + 3600}) })
 	}
 	r.settled()
-	var hosts []netip.Prefix
+	var bans []ledger.Place
 	r.do(t.Context(), func(j *judge.Judge) {
 		j.Book().Touch(netip.MustParsePrefix("192.0.2.7/32"), now+1)
-		hosts = latest(j.Book())
+		bans = j.Book().Latest()
 	})
 	var order []byte
-	if err := r.kernel.everything(t.Context(), hosts, func(e nft.Element) bool {
+	if err := r.kernel.everything(t.Context(), bans, func(e nft.Element) bool {
 		order = append(order, e.First.As4()[3])
 		return true
 	}); err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"banset/nft"
@@ -77,27 +76,18 @@ func (k *Kernel) putBack(ctx context.Context, r repair, quiet bool) error {
 // replace makes the table anew with all that it ought to hold, and says how many elements these are. What changes in the
 // book meanwhile is pending afterwards.
 func (k *Kernel) replace(ctx context.Context) (n int, err error) {
-	var hosts []netip.Prefix
-	if err := k.Do(ctx, func(j *judge.Judge) { hosts = latest(j.Book()) }); err != nil {
+	var bans []ledger.Place
+	if err := k.Do(ctx, func(j *judge.Judge) { bans = j.Book().Latest() }); err != nil {
 		return 0, err
 	}
 	var lookErr error
 	err = k.Keeper.Replace(ctx, func(yield func(nft.Element) bool) {
 		n = 0
-		lookErr = k.everything(ctx, hosts, func(e nft.Element) bool { n++; return yield(e) })
+		lookErr = k.everything(ctx, bans, func(e nft.Element) bool { n++; return yield(e) })
 	})
 	err = errors.Join(lookErr, err)
 	doErr := k.Do(ctx, func(*judge.Judge) { k.Changed(err) })
 	return n, errors.Join(err, doErr)
-}
-
-// latest is the hosts of the book, the most recently active ones first.
-func latest(book *ledger.Ledger) []netip.Prefix {
-	hosts := make([]netip.Prefix, 0, book.Len())
-	for b := range book.Latest() {
-		hosts = append(hosts, b.Host)
-	}
-	return hosts
 }
 
 // perLook is how many bans a load takes from the book at once: the judgement goes on in between. The first look is
@@ -107,13 +97,13 @@ const (
 	perLook   = 10_000
 )
 
-// everything yields the elements of those hosts, and after them the ranges that the interval sets ought to hold. The
+// everything yields the elements of those bans, the most recently active hosts first, and after them the ranges that the interval sets ought to hold. The
 // time that is left of each counts from now, when the kernel is about to get it.
-func (k *Kernel) everything(ctx context.Context, hosts []netip.Prefix, yield func(nft.Element) bool) error {
-	elements := make([]nft.Element, 0, min(len(hosts), perLook))
-	for look := firstLook; len(hosts) > 0; look = perLook {
-		some := hosts[:min(len(hosts), look)]
-		hosts = hosts[len(some):]
+func (k *Kernel) everything(ctx context.Context, bans []ledger.Place, yield func(nft.Element) bool) error {
+	elements := make([]nft.Element, 0, min(len(bans), perLook))
+	for look := firstLook; len(bans) > 0; look = perLook {
+		some := bans[:min(len(bans), look)]
+		bans = bans[len(some):]
 		if err := k.Do(ctx, func(j *judge.Judge) { elements = k.some(elements[:0], j, some, k.Now()) }); err != nil {
 			return err
 		}
@@ -138,17 +128,16 @@ func (k *Kernel) everything(ctx context.Context, hosts []netip.Prefix, yield fun
 	return nil
 }
 
-// some appends the elements of those hosts that the book has as such, and takes all of them as told.
-func (k *Kernel) some(to []nft.Element, j *judge.Judge, hosts []netip.Prefix, now time.Time) []nft.Element {
+// some appends the elements of those bans that are of hosts, and takes all of them as told.
+func (k *Kernel) some(to []nft.Element, j *judge.Judge, bans []ledger.Place, now time.Time) []nft.Element {
 	book := j.Book()
-	for _, host := range hosts {
-		b, ok := book.Get(host)
+	for _, at := range bans {
+		b, ok := book.Told(ledger.Kernel, at)
 		if !ok {
 			continue // it went meanwhile, and that is pending
 		}
-		book.Settle(ledger.Kernel, host)
-		if set, ok := hostSet(host, k.IPv6Prefix); ok && book.IsHost(host) {
-			if e, left := elementFor(set, host.Addr(), host.Addr(), b, k.reasons.of(&b), now); left {
+		if set, ok := hostSet(b.Host, k.IPv6Prefix); ok && book.IsHost(b.Host) {
+			if e, left := elementFor(set, b.Host.Addr(), b.Host.Addr(), b, k.reasons.of(&b), now); left {
 				to = append(to, e)
 			}
 		}
