@@ -46,7 +46,7 @@ type rig struct {
 
 	mu      sync.Mutex
 	judge   *judge.Judge
-	changed chan struct{} // closed and made anew at every change
+	changed chan struct{}       // closed and made anew at every change
 	taken   func(c ledger.Copy) // called when a mirror has taken work; may be nil
 	quit    func()              // tells both mirrors to end
 	stop    func()
