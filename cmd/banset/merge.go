@@ -51,7 +51,7 @@ type mergeFile struct {
 func newMerge(names []string, scan func(*mergeFile)) *merge {
 	m := &merge{scan: scan}
 	for i, name := range names {
-		f := &mergeFile{hits: make(chan []summaryHit, mergeAhead), spent: make(chan []summaryHit, 1), index: i}
+		f := &mergeFile{hits: make(chan []summaryHit, mergeAhead), spent: make(chan []summaryHit, mergeAhead), index: i}
 		f.tally.Name = name
 		m.files = append(m.files, f)
 	}

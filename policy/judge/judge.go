@@ -54,14 +54,19 @@ type Verdict struct {
 // A Judge is the judgement of one daemon.
 type Judge struct {
 	set      Settings
-	policies map[string]*policy.Policy
-	ids      map[string]window.PolicyID
+	policies map[string]*rule
 	allow    Allow
-	allowFor map[string]Allow
 	windows  *window.Book
 	ladder   *ladder
 	clocks   map[string]*clock
 	book     *ledger.Ledger
+}
+
+// A rule is a policy in force.
+type rule struct {
+	*policy.Policy
+	id    window.PolicyID
+	allow Allow // its own allowlist
 }
 
 // New makes a judge with nothing counted and nobody banned.
@@ -75,16 +80,10 @@ func New(s Settings) *Judge {
 func (j *Judge) adopt(s Settings) {
 	j.set = s
 	j.allow = NewAllow(s.Allow)
-	j.allowFor = make(map[string]Allow, len(s.AllowFor))
-	for name, prefixes := range s.AllowFor {
-		j.allowFor[name] = NewAllow(prefixes)
-	}
-	j.policies = make(map[string]*policy.Policy, len(s.Policies))
-	j.ids = make(map[string]window.PolicyID, len(s.Policies))
+	j.policies = make(map[string]*rule, len(s.Policies))
 	for i := range s.Policies {
 		p := &s.Policies[i]
-		j.policies[p.Name] = p
-		j.ids[p.Name] = j.windows.Policy(p.Name)
+		j.policies[p.Name] = &rule{p, j.windows.Policy(p.Name), NewAllow(s.AllowFor[p.Name])}
 	}
 }
 
@@ -119,7 +118,7 @@ func (j *Judge) Allow() Allow { return j.allow }
 // AllowChanges reports whether new settings have other allowlists than those in force.
 func (j *Judge) AllowChanges(s Settings) bool {
 	return !slices.Equal(NewAllow(s.Allow), j.allow) ||
-		!maps.EqualFunc(s.AllowFor, j.allowFor, func(a []netip.Prefix, b Allow) bool { return slices.Equal(NewAllow(a), b) })
+		!maps.EqualFunc(s.AllowFor, j.set.AllowFor, func(a, b []netip.Prefix) bool { return slices.Equal(NewAllow(a), NewAllow(b)) })
 }
 
 // isHost tells the prefixes that are one element of a hash set: a whole IPv4 address, an IPv6 prefix of the length
@@ -160,7 +159,7 @@ func (j *Judge) Hit(log string, h policy.Hit) Verdict {
 		v.Kind = Allowed
 		return v
 	}
-	if _, ok := j.allowFor[p.Name].Covers(h.Host); ok {
+	if _, ok := p.allow.Covers(h.Host); ok {
 		v.Kind = Allowed
 		return v
 	}
@@ -171,15 +170,15 @@ func (j *Judge) Hit(log string, h policy.Hit) Verdict {
 	}
 	at := v.At.Unix()
 	if h.Live {
-		j.forgetFuture(j.ids[p.Name], v.Host, at)
+		j.forgetFuture(p.id, v.Host, at)
 	}
-	n, earned := j.windows.Add(j.ids[p.Name], v.Host, at, p.MaxRetry, p.FindTime)
+	n, earned := j.windows.Add(p.id, v.Host, at, p.MaxRetry, p.FindTime)
 	v.Kind, v.Failures = Found, n
 	j.book.Touch(v.Host, at)
 	if !earned {
 		return v
 	}
-	length, offences := j.ladder.step(p, v.Host, at)
+	length, offences := j.ladder.step(p.Policy, v.Host, at)
 	v.Offences = offences
 	b := policy.Ban{Host: v.Host, At: at, Until: endOf(at, length), Policy: p.Name, Failures: n}
 	if b.Ended(h.Arrived) {
@@ -222,8 +221,8 @@ func (j *Judge) Take(b policy.Ban) (outcome ledger.Outcome, covered netip.Prefix
 // Pardon lifts a host's ban by a person's will and forgets its failures and its offences. It returns the ban that
 // stood.
 func (j *Judge) Pardon(host netip.Prefix) (policy.Ban, bool) {
-	for name, id := range j.ids {
-		j.windows.Forget(id, host)
+	for name, p := range j.policies {
+		j.windows.Forget(p.id, host)
 		j.ladder.drop(rungKey{name, host})
 	}
 	return j.book.Remove(host)
@@ -242,9 +241,9 @@ type Standing struct {
 func (j *Judge) Standings(host netip.Prefix, now time.Time) []Standing {
 	var all []Standing
 	for i := range j.set.Policies {
-		p := &j.set.Policies[i]
-		s := Standing{Policy: p}
-		n, last := j.windows.Count(j.ids[p.Name], host, now.Unix(), p.FindTime)
+		p := j.policies[j.set.Policies[i].Name]
+		s := Standing{Policy: p.Policy}
+		n, last := j.windows.Count(p.id, host, now.Unix(), p.FindTime)
 		if s.Failures = n; n > 0 {
 			s.Last = time.Unix(last, 0)
 		}

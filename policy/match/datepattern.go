@@ -177,11 +177,12 @@ func swapCase(c byte) byte {
 }
 
 // find looks for the stamp from left to right.
-func (d *DatePattern) find(line []byte) (stamp, bool) {
+func (d *DatePattern) find(line []byte, s *stamp) bool {
 	p := priority(line)
 	if !d.bracket {
 		if c, n := d.read(line[p:]); n > 0 {
-			return stamp{c, layoutCustom, placeStart, p, p + n, p}, true
+			*s = stamp{c, layoutCustom, placeStart, p, p + n, p}
+			return true
 		}
 	}
 	for i := p; i < len(line) && i < innerWindow; i++ {
@@ -196,14 +197,17 @@ func (d *DatePattern) find(line []byte) (stamp, bool) {
 		switch {
 		case n == 0 || d.bracket && (i+n == len(line) || line[i+n] != ']'):
 		case bracketed && i == p+1:
-			return stamp{c, layoutCustom, placeStart, i, i + n, i}, true
+			*s = stamp{c, layoutCustom, placeStart, i, i + n, i}
+			return true
 		case bracketed:
-			return stamp{c, layoutCustom, placeInner, i, i + n, i}, true
+			*s = stamp{c, layoutCustom, placeInner, i, i + n, i}
+			return true
 		default:
-			return stamp{c, layoutCustom, placeFree, i, i + n, i}, true
+			*s = stamp{c, layoutCustom, placeFree, i, i + n, i}
+			return true
 		}
 	}
-	return stamp{}, false
+	return false
 }
 
 // read reads the pattern at the start of b. n is the length, 0 if it is not there.

@@ -97,7 +97,7 @@ func (f *finder) look(line []byte) {
 // cut finds the stamp of a line and makes its text.
 func (f *finder) cut(line []byte) {
 	f.text = line
-	f.at, f.found = f.find(line)
+	f.found = f.find(line, &f.at)
 	if !f.found || f.at.place == placeFree {
 		return
 	}
@@ -117,70 +117,69 @@ func (f *finder) time(now time.Time) time.Time {
 	return f.minute.time(&f.at.civil, f.zone, now)
 }
 
-func (f *finder) find(line []byte) (stamp, bool) {
+// find finds the stamp of a line, and moves the pin.
+func (f *finder) find(line []byte, s *stamp) bool {
 	layouts := allLayouts
 	if f.date != nil {
 		if f.date.program != nil {
-			s, ok := f.date.find(line)
+			ok := f.date.find(line, s)
 			if ok {
 				f.place, f.layout = s.place, s.layout
 			}
-			return s, ok
+			return ok
 		}
 		if layouts = f.date.layouts; layouts == 0 {
-			return stamp{}, false
+			return false
 		}
 	}
 	switch f.place {
 	case placeStart:
-		s, ok := atStart(line, layouts)
-		if ok {
+		if s.atStart(line, layouts) {
 			f.layout = s.layout
-			if f.misses > 0 {
-				if _, both := inBrackets(line, layouts, innerWindow); !both {
-					f.misses = 0
-				}
+			if f.misses > 0 && !new(stamp).inBrackets(line, layouts, innerWindow) {
+				f.misses = 0
 			}
-			return s, true
+			return true
 		}
 		if f.misses++; f.misses < unpinAfter {
-			return stamp{}, false
+			return false
 		}
-		if s, ok = inBrackets(line, layouts, innerWindow); ok {
+		ok := s.inBrackets(line, layouts, innerWindow)
+		if ok {
 			f.place, f.layout, f.misses = placeInner, s.layout, 0
 		}
-		return s, ok
+		return ok
 	case placeInner:
-		if s, ok := inBrackets(line, 1<<f.layout, len(line)); ok {
-			return s, true
+		if s.inBrackets(line, 1<<f.layout, len(line)) {
+			return true
 		}
-		if s, ok := atStart(line, layouts); ok {
+		if s.atStart(line, layouts) {
 			f.place, f.layout = placeStart, s.layout
-			return s, true
+			return true
 		}
-		s, ok := inBrackets(line, layouts, innerWindow)
+		ok := s.inBrackets(line, layouts, innerWindow)
 		if ok {
 			f.layout = s.layout
 		}
-		return s, ok
+		return ok
 	}
-	start, atBegin := atStart(line, layouts)
-	inner, within := inBrackets(line, layouts, innerWindow)
+	var inner stamp
+	within := inner.inBrackets(line, layouts, innerWindow)
 	switch {
-	case atBegin && within:
-		return start, true
-	case atBegin:
-		f.place, f.layout = placeStart, start.layout
-		return start, true
+	case s.atStart(line, layouts):
+		if !within {
+			f.place, f.layout = placeStart, s.layout
+		}
+		return true
 	case within:
-		f.place, f.layout = placeInner, inner.layout
-		return inner, true
+		*s = inner
+		f.place, f.layout = placeInner, s.layout
 	}
-	return stamp{}, false
+	return within
 }
 
 // atStart reads the stamp that a line begins with, after a syslog <PRI>, or after a "[".
-func atStart(line []byte, layouts layoutSet) (stamp, bool) {
+func (s *stamp) atStart(line []byte, layouts layoutSet) bool {
 	p := priority(line)
 	from := p
 	if p > 0 && bytes.HasPrefix(line[p:], []byte("1 ")) { // RFC 5424's version, cut out with the stamp
@@ -189,11 +188,14 @@ func atStart(line []byte, layouts layoutSet) (stamp, bool) {
 	if p == 0 && len(line) > 0 && line[0] == '[' {
 		p, from = 1, 1
 	}
-	c, l, n := readStamp(line[from:], layouts)
-	if n == 0 {
-		return stamp{}, false
-	}
-	return stamp{c, l, placeStart, from, from + n, p}, true
+	l, n := s.civil.read(line[from:], layouts)
+	s.put(l, placeStart, from, n, p)
+	return n > 0
+}
+
+// put says where the stamp is that was read into s.
+func (s *stamp) put(l layout, p place, from, n, cut int) {
+	s.layout, s.place, s.from, s.to, s.cut = l, p, from, from+n, cut
 }
 
 // priority is the length of the <PRI> that a syslog message begins with on the wire, or 0.
@@ -213,7 +215,7 @@ func priority(line []byte) int {
 
 // inBrackets reads the first stamp in [brackets], or in audit(...), whose opening is not the line's first byte and in
 // its first limit bytes. A layout that says more wins over an epoch, which may be any number.
-func inBrackets(line []byte, layouts layoutSet, limit int) (stamp, bool) {
+func (s *stamp) inBrackets(line []byte, layouts layoutSet, limit int) bool {
 	head := line[:min(limit, len(line))]
 	var weak stamp
 	for i := 1; i < len(head); i++ {
@@ -222,22 +224,25 @@ func inBrackets(line []byte, layouts layoutSet, limit int) (stamp, bool) {
 			break
 		}
 		i += n
-		c, l, n := readStamp(line[i+1:], layouts)
+		l, n := s.civil.read(line[i+1:], layouts)
+		s.put(l, placeInner, i+1, n, i+1)
 		switch {
 		case n == 0:
 		case l != layoutEpoch:
-			return stamp{c, l, placeInner, i + 1, i + 1 + n, i + 1}, true
+			return true
 		case weak.layout == layoutNone && i+1+n < len(line) && line[i+1+n] == ']':
-			weak = stamp{c, l, placeInner, i + 1, i + 1 + n, i + 1}
+			weak = *s
 		}
 	}
 	if weak.layout == layoutNone && layouts.has(layoutEpoch) {
 		if n := bytes.Index(head, []byte("audit(")); n >= 0 {
 			from := n + len("audit(")
-			if c, n := readEpoch(line[from:]); n > 0 && from+n < len(line) && line[from+n] == ':' {
-				weak = stamp{c, layoutEpoch, placeInner, from, from + n, from}
+			weak.civil = civil{}
+			if n := weak.civil.seconds(line[from:]); n > 0 && from+n < len(line) && line[from+n] == ':' {
+				weak.put(layoutEpoch, placeInner, from, n, from)
 			}
 		}
 	}
-	return weak, weak.layout != layoutNone
+	*s = weak
+	return weak.layout != layoutNone
 }

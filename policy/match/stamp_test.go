@@ -144,7 +144,7 @@ func TestYear(t *testing.T) {
 	}
 }
 
-// oracles are layouts of time.Parse for everything that readStamp takes.
+// oracles are layouts of time.Parse for everything that civil.read takes.
 var oracles = func() map[layout][]string {
 	out := map[layout][]string{
 		layoutSyslog:  {"Jan _2 15:04:05", "Jan 2 15:04:05", "Jan 02 15:04:05"},
@@ -166,7 +166,8 @@ func FuzzStamp(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		c, l, n := readStamp([]byte(s), allLayouts)
+		var c civil
+		l, n := c.read([]byte(s), allLayouts)
 		if n > len(s) || (n > 0) != (l != layoutNone) {
 			t.Fatalf("%q: %d bytes of layout %d", s, n, l)
 		}

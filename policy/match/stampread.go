@@ -98,9 +98,9 @@ func (c *civil) valid() bool {
 		c.hour < 24 && c.minute < 60 && c.sec <= 60 && (c.year == 0 || c.year >= 1970)
 }
 
-// readStamp reads a stamp of one of the layouts at the start of b. n is its length, 0 if there is none. The next byte
-// is neither a letter nor a digit.
-func readStamp(b []byte, layouts layoutSet) (c civil, l layout, n int) {
+// read reads a stamp of one of the layouts at the start of b. n is its length, 0 if there is none: then c is arbitrary. The
+// next byte is neither a letter nor a digit.
+func (c *civil) read(b []byte, layouts layoutSet) (l layout, n int) {
 	if len(b) < 10 {
 		return
 	}
@@ -119,19 +119,20 @@ func readStamp(b []byte, layouts layoutSet) (c civil, l layout, n int) {
 		return
 	}
 	if !layouts.has(l) {
-		return c, layoutNone, 0
+		return layoutNone, 0
 	}
+	*c = civil{}
 	switch l {
 	case layoutCLF:
-		c, n = readCLF(b)
+		n = c.clf(b)
 	case layoutISO:
-		c, n = readISO(b)
+		n = c.iso(b)
 	case layoutEpoch:
-		c, n = readEpoch(b)
+		n = c.seconds(b)
 	case layoutAsctime:
-		c, n = readAsctime(b)
+		n = c.asctime(b)
 	case layoutSyslog:
-		c, n = readSyslog(b)
+		n = c.syslog(b)
 	}
 	if n > 0 && n < len(b) && isWord(b[n]) {
 		n = 0
@@ -139,14 +140,14 @@ func readStamp(b []byte, layouts layoutSet) (c civil, l layout, n int) {
 	if n == 0 {
 		l = layoutNone
 	}
-	return c, l, n
+	return l, n
 }
 
-// readISO reads 2016-04-15 00:21:45 and its kin: "T" or a space between, "-" or "/" in the date, a fraction after "."
+// iso reads 2016-04-15 00:21:45 and its kin: "T" or a space between, "-" or "/" in the date, a fraction after "."
 // or ",", a zone with or without a space before it.
-func readISO(b []byte) (c civil, n int) {
+func (c *civil) iso(b []byte) (n int) {
 	if len(b) < 19 || b[4] != '-' && b[4] != '/' || b[7] != b[4] || b[10] != 'T' && b[10] != ' ' {
-		return c, 0
+		return 0
 	}
 	var ok [4]bool
 	c.year, ok[0] = digits(b[0:4])
@@ -154,21 +155,21 @@ func readISO(b []byte) (c civil, n int) {
 	c.day, ok[2] = digits(b[8:10])
 	n, ok[3] = c.clock(b[11:])
 	if !ok[0] || !ok[1] || !ok[2] || !ok[3] || c.year == 0 || !c.valid() {
-		return c, 0
+		return 0
 	}
 	n += 11
 	n += c.fraction(b[n:])
-	return c, n + c.zone(b[n:])
+	return n + c.zone(b[n:])
 }
 
-// readCLF reads 10/Oct/2000:13:55:36 -0700; the zone may be missing, a fraction be there.
-func readCLF(b []byte) (c civil, n int) {
+// clf reads 10/Oct/2000:13:55:36 -0700; the zone may be missing, a fraction be there.
+func (c *civil) clf(b []byte) (n int) {
 	n = 1
 	if b[1] != '/' {
 		n = 2
 	}
 	if len(b) < n+18 || b[n] != '/' || b[n+4] != '/' || b[n+9] != ':' {
-		return c, 0
+		return 0
 	}
 	var ok [3]bool
 	c.day, ok[0] = digits(b[:n])
@@ -177,40 +178,40 @@ func readCLF(b []byte) (c civil, n int) {
 	m, ok2 := c.clock(b[n+10:])
 	ok[2] = ok2
 	if !ok[0] || !ok[1] || !ok[2] || c.year == 0 || !c.valid() {
-		return c, 0
+		return 0
 	}
 	n += 10 + m
 	n += c.fraction(b[n:])
-	return c, n + c.zone(b[n:])
+	return n + c.zone(b[n:])
 }
 
-// readSyslog reads Nov  5 18:12:45, with a fraction if there is one.
-func readSyslog(b []byte) (c civil, n int) {
+// syslog reads Nov  5 18:12:45, with a fraction if there is one.
+func (c *civil) syslog(b []byte) (n int) {
 	n, ok := c.monthDayClock(b)
 	if !ok || !c.valid() {
-		return c, 0
+		return 0
 	}
-	return c, n + c.fraction(b[n:])
+	return n + c.fraction(b[n:])
 }
 
-// readAsctime reads Fri Sep 25 12:11:22.654321 2015. The weekday is not checked against the date.
-func readAsctime(b []byte) (c civil, n int) {
+// asctime reads Fri Sep 25 12:11:22.654321 2015. The weekday is not checked against the date.
+func (c *civil) asctime(b []byte) (n int) {
 	if len(b) < 24 || weekday(b) == 0 || b[3] != ' ' {
-		return c, 0
+		return 0
 	}
 	n, ok := c.monthDayClock(b[4:])
 	if !ok {
-		return c, 0
+		return 0
 	}
 	n += 4
 	n += c.fraction(b[n:])
 	if len(b) < n+5 || b[n] != ' ' {
-		return c, 0
+		return 0
 	}
 	if c.year, ok = digits(b[n+1 : n+5]); !ok || c.year == 0 || !c.valid() {
-		return c, 0
+		return 0
 	}
-	return c, n + 5
+	return n + 5
 }
 
 // monthDayClock reads Nov  5 18:12:45. The day is padded with a space or a zero, or not at all.
@@ -241,33 +242,33 @@ const (
 	maxEpoch = 4_102_444_800 // 2100-01-01: a larger number is something else
 )
 
-// readEpoch reads ten digits, with a fraction if there is one.
-func readEpoch(b []byte) (c civil, n int) {
+// seconds reads ten digits, with a fraction if there is one.
+func (c *civil) seconds(b []byte) (n int) {
 	if len(b) < 10 {
-		return c, 0
+		return 0
 	}
 	for n < 10 {
 		if !isDigit(b[n]) {
-			return c, 0
+			return 0
 		}
 		c.epoch = c.epoch*10 + int64(b[n]-'0')
 		n++
 	}
 	if c.epoch < minEpoch || c.epoch >= maxEpoch {
-		return c, 0
+		return 0
 	}
 	c.unix = true
 	if n < len(b) && b[n] == '.' {
 		m := c.fraction(b[n:])
 		if m == 0 {
-			return c, 0 // 1700000000.example.org
+			return 0 // 1700000000.example.org
 		}
 		n += m
 	}
 	if n < len(b) && b[n] != ' ' && b[n] != '\t' && b[n] != ':' && b[n] != ']' && b[n] != ',' {
-		return c, 0
+		return 0
 	}
-	return c, n
+	return n
 }
 
 // clock reads 18:12:45, eight bytes.
