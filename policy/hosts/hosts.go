@@ -53,6 +53,14 @@ func (k Key) Host() netip.Prefix {
 	return netip.PrefixFrom(netip.AddrFrom16(b), int(k.shape))
 }
 
+// First is the first 64 bits of the address; of an IPv4 one they end with zeros.
+func (k Key) First() uint64 {
+	if k.shape&ipv4 != 0 && k.shape != noHost {
+		return k.lo << 32
+	}
+	return k.hi
+}
+
 // Kind is the kind that KeyOf was given.
 func (k Key) Kind() uint16 { return k.kind }
 

@@ -13,7 +13,8 @@ import (
 type work struct {
 	queue   []uint32 // slots, the longest waiting first
 	taken   []uint32
-	waiting int // hosts that wait
+	waiting int  // hosts that wait
+	sorted  bool // queue was put into the order of the hosts
 }
 
 func bit(c Copy) uint8 { return 1 << c }
@@ -72,7 +73,7 @@ func (l *Ledger) unmark(c Copy, r *record) {
 	r.waiting &^= bit(c)
 	w := &l.work[c]
 	if w.waiting--; w.waiting == 0 {
-		w.queue = nil // a flood makes it long once
+		w.queue, w.sorted = nil, false // a flood makes it long once
 	}
 }
 
@@ -143,14 +144,34 @@ func (l *Ledger) Fresh() []policy.Ban {
 }
 
 // Work takes what waits for a copy, at most limit hosts (0: all), those that wait longest, and returns the most recent
-// bans first. Hosts that the book no longer has come in gone. The mirror says with [Ledger.Done] how it went, before it
+// bans first. Of more than limit that wait for the state neighbours are taken together, since it keeps them together. Hosts that the book no longer has come in gone. The mirror says with [Ledger.Done] how it went, before it
 // comes again.
 func (l *Ledger) Work(c Copy, limit int) (bans []policy.Ban, gone []netip.Prefix) {
 	n := l.work[c].waiting
-	if limit > 0 {
-		n = min(n, limit)
+	if limit > 0 && n > limit {
+		n = limit
+		if c == State {
+			l.sortQueue(c)
+		}
 	}
 	return l.take(c, n, func(*record) bool { return true })
+}
+
+// sortQueue puts a long queue into the order of the hosts' addresses, as far as their first 38 bits tell it.
+func (l *Ledger) sortQueue(c Copy) {
+	w := &l.work[c]
+	if w.sorted {
+		return
+	}
+	w.sorted = true
+	order := make([]uint64, len(w.queue))
+	for i, slot := range w.queue {
+		order[i] = l.records.Key(slot).First()&^(1<<26-1) | uint64(slot) // a slot has 26 bits
+	}
+	slices.Sort(order)
+	for i, x := range order {
+		w.queue[i] = uint32(x & (1<<26 - 1))
+	}
 }
 
 // take takes up to n of the hosts that wait for a copy and that are wanted.

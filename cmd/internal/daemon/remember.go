@@ -30,6 +30,9 @@ const (
 	// whole state. After one that took a second the next comes four seconds later, but never more than commitRarely.
 	commitShare  = 4
 	commitRarely = 30 * time.Second
+	// bansAtOnce is how many bans one transaction takes at the most: those of a large blocklist would take several times the
+	// memory of the book.
+	bansAtOnce = 50_000
 )
 
 // buckets says where the state keeps each part of the judge's memory.
@@ -191,11 +194,23 @@ func (m *memory) commit(ctx context.Context) error {
 	return err
 }
 
+// commitTo commits in one transaction, but for more bans than that takes: those go before. What goes without the place
+// in the log that it comes from is found there again after a crash.
 func (m *memory) commitTo(ctx context.Context) error {
-	var changes []state.Change
-	if err := m.court.do(ctx, func(j *judge.Judge) { changes = m.court.changes(j) }); err != nil {
-		return err
+	for more := true; more; {
+		var changes []state.Change
+		if err := m.court.do(ctx, func(j *judge.Judge) { changes, more = m.court.changes(j) }); err != nil {
+			return err
+		}
+		if err := m.put(changes); err != nil {
+			return err
+		}
 	}
+	return nil
+}
+
+// put makes changes durable, after those that could not be made before.
+func (m *memory) put(changes []state.Change) error {
 	if m.unsaved != nil {
 		for _, c := range changes {
 			m.unsaved[string(c.Bucket)+"\x00"+string(c.Key)] = c
@@ -233,15 +248,13 @@ func (c *court) changeAll(j *judge.Judge) {
 	}
 }
 
-// changes is all that changed since the last call, for one transaction. It runs in the court's goroutine.
-func (c *court) changes(j *judge.Judge) []state.Change {
-	var changes []state.Change
-	c.forget(j)
-	j.Changed(func(p judge.Part, key, value []byte) {
-		changes = append(changes, state.Change{Bucket: buckets[p], Key: key, Value: value})
-	})
+// changes is what changed since the last call, for one transaction. more says that there are so many bans that the rest
+// of them, and all else, is for the next ones. It runs in the court's goroutine.
+func (c *court) changes(j *judge.Judge) (changes []state.Change, more bool) {
 	book := j.Book()
-	bans, gone := book.Work(ledger.State, 0)
+	bans, gone := book.Work(ledger.State, bansAtOnce)
+	more = book.Waiting(ledger.State) > 0
+	changes = make([]state.Change, 0, len(bans)+len(gone))
 	for _, b := range bans {
 		changes = append(changes, state.Change{Bucket: state.Lines, Key: hostKey(b.Host), Value: encodeBan(b, book.Holds(ledger.File, b.Host), false)})
 	}
@@ -256,6 +269,13 @@ func (c *court) changes(j *judge.Judge) []state.Change {
 		changes = append(changes, change)
 	}
 	book.Done(ledger.State, true) // what a commit can't write, memory keeps
+	if more {
+		return changes, true
+	}
+	c.forget(j)
+	j.Changed(func(p judge.Part, key, value []byte) {
+		changes = append(changes, state.Change{Bucket: buckets[p], Key: key, Value: value})
+	})
 	for key := range c.moved {
 		change := state.Change{Bucket: state.Positions, Key: []byte(key)}
 		if p, ok := c.positions[key]; ok {
@@ -264,7 +284,7 @@ func (c *court) changes(j *judge.Judge) []state.Change {
 		changes = append(changes, change)
 	}
 	clear(c.moved)
-	return changes
+	return changes, false
 }
 
 // load puts back what the state holds, but for the bans. What can't be read is told and left out: the logs and the file

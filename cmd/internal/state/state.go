@@ -180,6 +180,9 @@ func (s *Store) Notice() string {
 	return s.notice
 }
 
+// unloadAfter is after how many keys what was read is let go: some megabytes.
+const unloadAfter = 1 << 15
+
 // Each calls fn for every key of b, in bytewise order, and stops with fn's first error. k and v are the file's own
 // memory: they must not be changed, and not be used after fn returns. fn must not call the store.
 func (s *Store) Each(b Bucket, fn func(k, v []byte) error) error {
@@ -188,7 +191,7 @@ func (s *Store) Each(b Bucket, fn func(k, v []byte) error) error {
 	if err := s.usable(); err != nil {
 		return s.wrap("read", err)
 	}
-	inside := false
+	inside, n := false, 0
 	broke, err := guard(&inside, func() error {
 		return s.db.View(func(tx *bolt.Tx) error {
 			bucket := tx.Bucket([]byte(b))
@@ -200,6 +203,9 @@ func (s *Store) Each(b Bucket, fn func(k, v []byte) error) error {
 				inside = true
 				err := fn(k, v)
 				inside = false
+				if n++; n%unloadAfter == 0 {
+					unload(tx) // what was read of a large file need not stay in memory
+				}
 				return err
 			})
 		})
