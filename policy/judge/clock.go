@@ -26,7 +26,7 @@ type clock struct {
 // could: a line that is read again after a crash counts as it did before. But when it is so far ahead that the host's
 // clock must be wrong, it counts at its own time: to count a year of lines at the moment of their arrival would ban hosts
 // for failures months apart.
-func (c *clock) time(h policy.Hit) time.Time {
+func (c *clock) time(h *policy.Hit) time.Time {
 	if h.Stamp.IsZero() {
 		return h.Arrived
 	}

@@ -150,7 +150,7 @@ func (j *Judge) Hit(log string, h policy.Hit) Verdict {
 		j.clocks[log] = c
 	}
 	// The clock learns from every live line, also from those that count for nothing.
-	v := Verdict{Policy: h.Policy, Host: h.Host, At: c.time(h)}
+	v := Verdict{Policy: h.Policy, Host: h.Host, At: c.time(&h)}
 	p := j.policies[h.Policy]
 	if p == nil || !h.Host.IsValid() {
 		return v

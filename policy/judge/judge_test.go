@@ -196,7 +196,7 @@ func TestTimeRule(t *testing.T) {
 				if s.none {
 					h.Stamp = time.Time{}
 				}
-				if got := c.time(h).Sub(t0); got != s.want {
+				if got := c.time(&h).Sub(t0); got != s.want {
 					t.Errorf("step %d: %s, want %s", i, got, s.want)
 				}
 			}

@@ -67,7 +67,7 @@ func (s *Scanner) Explain(line []byte, now time.Time) []Explanation {
 				}
 			}
 		}
-		u.hit = s.judge(u, line, 0, e)
+		s.judge(u, line, 0, e)
 		f := &s.finders[u.finder]
 		looked[u.finder] = looked[u.finder] || f.seen
 	}

@@ -128,7 +128,7 @@ func (s *Scanner) line(line []byte, from int, now time.Time, yield func(Match)) 
 	for j := range s.jobs {
 		u := &s.units[s.unitOf[j]]
 		if !u.done {
-			u.hit = s.judge(u, line, from, nil)
+			s.judge(u, line, from, nil)
 			u.done = true
 		}
 		if !u.hit.ok || u.hit.ignored >= 0 {
@@ -168,8 +168,9 @@ func (u *unit) fields(text []byte, unwanted bool) []policy.Field {
 	return u.filter.fail[u.hit.pattern].named(text, u.hit.found)
 }
 
-// judge runs a filter on a line. tr is nil but in Explain, where it is told of each step.
-func (s *Scanner) judge(u *unit, line []byte, from int, tr *Explanation) hit {
+// judge runs a filter on a line, for u.hit. tr is nil but in Explain, where it is told of each step.
+func (s *Scanner) judge(u *unit, line []byte, from int, tr *Explanation) {
+	u.hit.ok = false
 	f := &s.finders[u.finder]
 	for i := range u.filter.fail {
 		if !s.sieve.has(u.lits[i], from, from+len(line)) {
@@ -185,16 +186,15 @@ func (s *Scanner) judge(u *unit, line []byte, from int, tr *Explanation) hit {
 		}
 		u.groups = append(u.groups[:0], fnd.groups...) // the walker's are soon another unit's
 		fnd.groups = u.groups
-		h := hit{ok: true, pattern: i, host: host, found: fnd, ignored: -1}
+		u.hit = hit{ok: true, pattern: i, host: host, found: fnd, ignored: -1}
 		for n := range u.filter.ignore {
 			if u.filter.ignore[n].matches(f, &s.walker) {
-				h.ignored = n
+				u.hit.ignored = n
 				break
 			}
 		}
-		return h
+		return
 	}
-	return hit{}
 }
 
 // A found is where a pattern matched in a text. groups are regexp's pairs, those of hosts and fields at least; where a
