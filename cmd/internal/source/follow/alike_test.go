@@ -131,3 +131,47 @@ func pack(t testing.TB, from, to string) {
 	_, err = w.Write(text)
 	must(t, errors.Join(err, w.Close(), f.Close(), os.Chtimes(to, st.ModTime(), st.ModTime()), os.Remove(from)))
 }
+
+// TestLateThenCompressed: a file that was empty when it was rotated is known by the lines that came to it afterwards.
+func TestLateThenCompressed(t *testing.T) {
+	dir := t.TempDir()
+	log := filepath.Join(dir, "a.log")
+	write(t, log, "one\n")
+	r := follow(t, Options{}, log)
+	r.want("one\n")
+	must(t, os.Rename(log, log+"-20260101"))
+	r.wantStatus("a.log waiting")
+	w, err := os.Create(log)
+	must(t, err)
+	defer w.Close()
+	r.wantStatus("a.log following")
+	must(t, os.Rename(log, log+"-20260102"))
+	write(t, log, "two\n")
+	r.want("two\n")
+	_, err = w.WriteString("late\n")
+	must(t, err)
+	r.want("late\n")
+	pack(t, log+"-20260102", log+"-20260102.gz")
+	pack(t, log, log+"-20260103.gz")
+	write(t, log+"-20260104", "three\n")
+	next := filepath.Join(dir, "next")
+	write(t, next, "four\n")
+	must(t, os.Rename(next, log))
+	r.want("three\nfour\n")
+}
+
+// TestRemembersEnds: a file's end is kept once, however often it is told, and those of more files than are watched for late
+// lines: all of them may have been compressed since the last look.
+func TestRemembersEnds(t *testing.T) {
+	c := &chain{}
+	for i := range uint64(40) {
+		m := mark{off: 6, head: fmt.Appendf(nil, "%05d\n", i)}
+		c.remember(fileID{1, i}, m)
+		m.off, m.tail = 12, m.head
+		c.remember(fileID{1, i}, m)
+	}
+	c.remember(fileID{1, 39}, mark{off: 2, head: []byte("x\n")}) // truncated, and written to again
+	if len(c.past) != 41 || c.past[0].id != (fileID{1, 0}) || c.past[0].off != 12 {
+		t.Errorf("%d ends, the first %+v", len(c.past), c.past[0])
+	}
+}

@@ -1,7 +1,9 @@
 package follow
 
 import (
+	"bytes"
 	"context"
+	"maps"
 	"math"
 	"slices"
 	"sync"
@@ -10,6 +12,10 @@ import (
 
 	"banset/cmd/internal/source"
 )
+
+// maxPast is how many generations of one log are known by their ends. None of those may be forgotten that were
+// compressed since the last look.
+const maxPast = 64
 
 // maxLate is how many rotated files of one log are watched for late lines at the same time.
 const maxLate = 8
@@ -308,8 +314,19 @@ func (c *chain) remember(id fileID, m mark) {
 		return
 	}
 	m.head, m.tail = slices.Clone(m.head), slices.Clone(m.tail)
+	c.past = slices.DeleteFunc(c.past, func(e end) bool { return e.id == id && bytes.Equal(e.head, m.head) })
 	c.past = append(c.past, end{id, m})
-	if len(c.past) > 2*maxLate {
+	if len(c.past) > maxPast {
 		c.past = slices.Delete(c.past, 0, 1)
 	}
+}
+
+// forget drops traces of files that none of sibs can be, once there are many.
+func (c *chain) forget(sibs []sibling) {
+	if len(c.seen) < 2*maxPast+2*len(sibs) {
+		return
+	}
+	maps.DeleteFunc(c.seen, func(_ fileID, t trace) bool {
+		return !slices.ContainsFunc(sibs, func(s sibling) bool { return s.mod == t.mod })
+	})
 }

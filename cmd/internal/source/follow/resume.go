@@ -391,6 +391,7 @@ func (c *chain) catchUpOnce(ctx context.Context, g *file, raw []byte) (again boo
 	c.f.mu.Lock()
 	c.take()
 	c.f.mu.Unlock()
+	c.forget(sibs)
 	older := sibs[:c.ordinal(sibs, g, raw)]
 	// What was missed is newer than everything we know.
 	for i, s := range slices.Backward(older) {
@@ -470,10 +471,12 @@ func (c *chain) wasRead(s sibling, all []sibling) bool {
 		return false
 	}
 	defer o.close()
-	if !slices.ContainsFunc(c.past, func(e end) bool {
+	isEnd := func(e end) bool {
 		may, _ := c.mayHold(s, e.mark)
 		return may && e.tells() && o.is(e.mark) && (e.id == s.id || !e.among(all))
-	}) {
+	}
+	// Lines that came to a file after it was rotated are in no end yet.
+	if !slices.ContainsFunc(c.past, isEnd) && !slices.ContainsFunc(c.late, func(g *file) bool { return isEnd(end{g.id, g.mark}) }) {
 		return false
 	}
 	c.seen[s.id] = traceOf(s)
