@@ -187,11 +187,17 @@ type piece struct {
 	packets, bytes   uint64
 }
 
-func (p *piece) element(s Set, last netip.Addr) Element {
+func (p *piece) element(s Set, last netip.Addr) Element { return p.elementLike("", s, last) }
+
+// elementLike is element for one of many, most of which have the same comment as the one before.
+func (p *piece) elementLike(comment string, s Set, last netip.Addr) Element {
+	if string(p.comment) != comment {
+		comment = clean(string(p.comment))
+	}
 	return Element{
 		Set: s, First: p.addr, Last: last,
 		Timeout: p.timeout, Expires: p.expires,
-		Comment: clean(string(p.comment)),
+		Comment: comment,
 		Packets: p.packets, Bytes: p.bytes,
 	}
 }

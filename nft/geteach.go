@@ -67,6 +67,8 @@ type questions struct {
 	asked []question
 	order []int // those that are being asked, message by message
 	of    []request
+
+	comment string // of the last answer
 }
 
 // A request is a message's part of order that has no answer yet.
@@ -173,7 +175,8 @@ func (q *questions) read() error {
 			s := a.wanted.Set
 			readPieces(s, body(p), func(piece *piece) {
 				if piece.addr == a.wanted.First {
-					a.is, a.found, a.answered = piece.element(s, piece.addr), true, true
+					a.is, a.found, a.answered = piece.elementLike(q.comment, s, piece.addr), true, true
+					q.comment = a.is.Comment
 				}
 			})
 			if !a.answered {

@@ -377,15 +377,21 @@ func (l *Ledger) Latest() []Place {
 	return places
 }
 
-// Told is the ban at a place, and takes it as told to a copy, as [Ledger.Settle] does. It is false when none stands
-// there any more.
-func (l *Ledger) Told(c Copy, at Place) (policy.Ban, bool) {
-	slot := uint32(at)
-	if r := l.records.At(slot); !r.stands {
-		return policy.Ban{}, false
+// At is the ban at a place. It is false when none stands there any more.
+func (l *Ledger) At(at Place) (policy.Ban, bool) {
+	if slot := uint32(at); l.records.At(slot).stands {
+		return l.ban(slot), true
 	}
-	l.settle(c, slot)
-	return l.ban(slot), true
+	return policy.Ban{}, false
+}
+
+// Told is At, and takes the ban as told to a copy, as [Ledger.Settle] does.
+func (l *Ledger) Told(c Copy, at Place) (policy.Ban, bool) {
+	b, ok := l.At(at)
+	if ok {
+		l.settle(c, uint32(at))
+	}
+	return b, ok
 }
 
 // Earliest yields every ban, those that began first before the others.

@@ -32,6 +32,13 @@ func (l *Ledger) Mark(c Copy, host netip.Prefix) {
 	l.mark(c, slot)
 }
 
+// MarkAll is Mark for every ban.
+func (l *Ledger) MarkAll(c Copy) {
+	for slot := range l.slots() {
+		l.mark(c, slot)
+	}
+}
+
 func (l *Ledger) mark(c Copy, slot uint32) {
 	r, w := l.records.At(slot), &l.work[c]
 	if r.waiting&bit(c) != 0 {

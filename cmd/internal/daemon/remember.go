@@ -240,9 +240,7 @@ func (m *memory) put(changes []state.Change) error {
 // changeAll makes the next changes all that there is. It runs in the court's goroutine.
 func (c *court) changeAll(j *judge.Judge) {
 	j.ChangeAll()
-	for b := range j.Book().All() {
-		j.Book().Mark(ledger.State, b.Host)
-	}
+	j.Book().MarkAll(ledger.State)
 	for key := range c.positions {
 		c.moved[key] = struct{}{}
 	}

@@ -14,9 +14,10 @@ import (
 // itself, would double the daemon's memory for no gain: garbage comes from lines and commits, whose number does not
 // grow with that of the hosts. So the garbage that may lie about is bounded by a size, and above that by a share.
 const (
-	garbage     = 6 << 20 // bytes
-	mostPercent = 100     // of what lives: Go's default
-	fewPercent  = 20
+	garbage      = 6 << 20 // bytes
+	mostPercent  = 100     // of what lives: Go's default
+	fewPercent   = 20
+	startPercent = 10 // at a start, which fills the book
 )
 
 // calmAfter is how long after a burst memory is given back: not in the middle of it, and not again and again.
@@ -29,7 +30,7 @@ type thrift struct {
 }
 
 // begin is for a start: its peak is what decides how much the daemon ever takes from the system.
-func (t *thrift) begin() { t.set(fewPercent) }
+func (t *thrift) begin() { t.set(startPercent) }
 
 // manyChanges is a commit that is a burst by itself: what it takes may have counted as living when that was last measured.
 const manyChanges = 1000

@@ -14,41 +14,55 @@ import (
 	"banset/policy/ledger"
 )
 
-// settle looks hosts up in the kernel and settles what is right already.
-func (k *Kernel) settle(ctx context.Context, hosts []netip.Prefix) error {
-	var found []nft.Element
-	take := func() error {
-		err := k.Do(ctx, func(j *judge.Judge) {
+// settle looks up in the kernel what ought to be in some sets, and settles what is right already.
+func (k *Kernel) settle(ctx context.Context, sets []nft.Set) error {
+	if len(sets) == 0 {
+		return nil
+	}
+	var bans []ledger.Place
+	if err := k.Do(ctx, func(j *judge.Judge) { bans = j.Book().Latest() }); err != nil {
+		return err
+	}
+	var wanted, found []nft.Element
+	for len(bans) > 0 {
+		some := bans[:min(len(bans), perLook)]
+		bans = bans[len(some):]
+		wanted, found = wanted[:0], found[:0]
+		if err := k.Do(ctx, func(j *judge.Judge) {
+			for _, at := range some {
+				b, ok := j.Book().At(at)
+				if set, is := hostSet(b.Host, k.IPv6Prefix); ok && is && slices.Contains(sets, set) {
+					wanted = append(wanted, nft.Element{Set: set, First: b.Host.Addr()})
+				}
+			}
+		}); err != nil {
+			return err
+		}
+		err := k.Keeper.GetEach(ctx, slices.Values(wanted), func(_, e nft.Element, there bool) error {
+			if there {
+				found = append(found, e)
+			}
+			return nil
+		})
+		if errors.Is(err, nft.ErrMissing) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := k.Do(ctx, func(j *judge.Judge) {
 			book, now := j.Book(), k.Now()
 			for _, e := range found {
 				host := policy.HostPrefix(e.First, k.IPv6Prefix)
-				if b, ok := book.Get(host); ok && sameEnd(e, b, now) && e.Comment == b.Reason() && book.IsHost(host) {
+				if b, ok := book.Get(host); ok && sameEnd(e, b, now) && e.Comment == k.reasons.of(&b) && book.IsHost(host) {
 					book.Settle(ledger.Kernel, host)
 				}
 			}
-		})
-		found = found[:0]
-		return err
+		}); err != nil {
+			return err
+		}
 	}
-	err := k.Keeper.GetEach(ctx, func(yield func(nft.Element) bool) {
-		for _, host := range hosts {
-			if set, _ := hostSet(host, k.IPv6Prefix); !yield(nft.Element{Set: set, First: host.Addr()}) {
-				return
-			}
-		}
-	}, func(_, e nft.Element, there bool) error {
-		if there {
-			found = append(found, e)
-		}
-		if len(found) == perLook {
-			return take()
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, nft.ErrMissing) {
-		return err
-	}
-	return take()
+	return nil
 }
 
 // compare reads the sets back and settles what is right already; what the book has and the kernel has not is put
@@ -84,18 +98,10 @@ func (k *Kernel) compare(ctx context.Context) error {
 			return err
 		}
 	}
-	var hosts []netip.Prefix
-	if err := k.Do(ctx, func(j *judge.Judge) {
-		for b := range j.Book().All() {
-			j.Book().Mark(ledger.Kernel, b.Host)
-			if set, ok := hostSet(b.Host, k.IPv6Prefix); ok && slices.Contains(large, set) {
-				hosts = append(hosts, b.Host)
-			}
-		}
-	}); err != nil {
+	if err := k.Do(ctx, func(j *judge.Judge) { j.Book().MarkAll(ledger.Kernel) }); err != nil {
 		return err
 	}
-	if err := k.settle(ctx, hosts); err != nil {
+	if err := k.settle(ctx, large); err != nil {
 		return err
 	}
 	return k.Do(ctx, func(j *judge.Judge) {
