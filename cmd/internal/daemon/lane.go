@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"runtime"
 	"sync/atomic"
 )
 
@@ -31,6 +32,9 @@ func (c *court) send(ctx context.Context, f finding, lanes []*lane) error {
 	}
 	select {
 	case way <- f:
+		if live {
+			runtime.Gosched() // whoever judges goes first
+		}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()

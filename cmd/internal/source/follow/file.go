@@ -34,6 +34,7 @@ type file struct {
 	nameless bool      // nothing leads to it any more, since grew or longer
 	read     time.Time // when it was last read from
 	grew     time.Time // when that last gave anything
+	next     *tailer   // to read on from off, if that is where it is; nil: none
 
 	// For Status and the slow look.
 	seenSize, seenMod, seenOff, backlog atomic.Int64

@@ -56,6 +56,7 @@ type Follower struct {
 	noEvents bool          // for tests: no inotify
 	noTail   bool          // for tests: blocks only
 	tailed   atomic.Uint64 // lines that hpcloud/tail read, for tests
+	held     atomic.Int32  // tailers that wait for a line
 
 	watch  *watcher
 	rescan chan struct{}

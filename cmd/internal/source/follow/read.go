@@ -235,7 +235,18 @@ var errNoTail = errors.New("can't be read by tail")
 func (c *chain) readTail(ctx context.Context, g *file) (int, error) {
 	buf := small.Get().(*[]byte)
 	defer small.Put(buf)
-	raw, err := tailLines(g.fd, g.off, source.MaxLine, *buf)
+	t := g.next
+	if t == nil || t.off != g.off {
+		c.f.unhold(g)
+		var err error
+		if t, err = newTailer(g.fd, g.off); err != nil {
+			return 0, errNoTail
+		}
+	} else {
+		g.next = nil
+		c.f.held.Add(-1)
+	}
+	raw, err := t.read(source.MaxLine, (*buf)[:0])
 	if err != nil {
 		return 0, errNoTail
 	}
@@ -258,7 +269,25 @@ func (c *chain) readTail(ctx context.Context, g *file) (int, error) {
 		return 0, errChanged
 	}
 	c.f.tailed.Add(uint64(bytes.Count(raw, newline)))
-	return c.deliver(ctx, g, raw, true, false)
+	used, err := c.deliver(ctx, g, raw, true, false)
+	if err == nil && g.next == nil && c.f.held.Load() < maxHeld {
+		if g.next, _ = newTailer(g.fd, g.off); g.next != nil {
+			c.f.held.Add(1)
+		}
+	}
+	return used, err
+}
+
+// maxHeld is the most tailers that wait for a line: each has a descriptor.
+const maxHeld = 64
+
+// unhold closes what waits to read g.
+func (f *Follower) unhold(g *file) {
+	if g.next != nil {
+		g.next.close()
+		g.next = nil
+		f.held.Add(-1)
+	}
 }
 
 // endsLike reports whether the file has the last bytes of raw, read from g's place, where they must be.

@@ -419,6 +419,7 @@ func (f *Follower) closeLocked(g *file) {
 		return
 	}
 	f.watch.removeFile(g)
+	f.unhold(g)
 	if g.stream != nil {
 		g.stream.Close()
 		g.stream = nil

@@ -23,7 +23,9 @@ func TestTailLines(t *testing.T) {
 	defer f.Close()
 	read := func(off int64, limit int) string {
 		t.Helper()
-		raw, err := tailLines(f, off, limit, nil)
+		tail, err := newTailer(f, off)
+		must(t, err)
+		raw, err := tail.read(limit, nil)
 		must(t, err)
 		return string(raw)
 	}
@@ -48,11 +50,32 @@ func TestTailLines(t *testing.T) {
 			t.Fatalf("read %q", got)
 		}
 	}
+	// One that is not read leaves neither, and reads nothing.
+	for range 100 {
+		tail, err := newTailer(f, 0)
+		must(t, err)
+		tail.close()
+		if line, ok := <-tail.tail.Lines; ok {
+			t.Fatalf("it read %q", line.Text)
+		}
+	}
 	for end := time.Now().Add(deadline); runtime.NumGoroutine() > before && time.Now().Before(end); {
 		runtime.Gosched()
 	}
 	if n := runtime.NumGoroutine(); n > before {
 		t.Errorf("%d goroutines, %d before", n, before)
+	}
+	// What is written while it waits is read.
+	log += ".2"
+	write(t, log, "first\n")
+	g, _, err := openFile(log)
+	must(t, err)
+	defer g.Close()
+	tail, err := newTailer(g, int64(len("first\n")))
+	must(t, err)
+	write(t, log, "second\nthird\n")
+	if raw, err := tail.read(1000, nil); err != nil || string(raw) != "second\nthird\n" {
+		t.Errorf("after it waited: read %q, %v", raw, err)
 	}
 }
 
@@ -79,6 +102,7 @@ func TestChangedUnderARead(t *testing.T) {
 				var got bytes.Buffer
 				c.h = func(_ context.Context, ch source.Chunk) error { got.Write(ch.Lines); return nil }
 				g := &file{id: idOfStat(&st), chain: c, fd: fd}
+				defer f.unhold(g)
 				g.advance([]byte(was))
 				if how == "tail" {
 					_, err = c.readTail(t.Context(), g)
