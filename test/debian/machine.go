@@ -192,9 +192,9 @@ func (m *machine) booted() error {
 }
 
 // sh runs a script in the machine and returns what it wrote, both streams, and an error if it failed.
-func (m *machine) sh(script string) (string, error) { return m.shFor(2*time.Minute, script) }
+func (m *machine) sh(script string) (string, error) { return m.shFor(5*time.Minute, script) }
 
-// shFor is sh with another bound than two minutes.
+// shFor is sh with another bound than five minutes.
 func (m *machine) shFor(limit time.Duration, script string) (string, error) {
 	m.number++
 	if _, err := fmt.Fprintf(m.shell, "%d %s\n", m.number, base64.StdEncoding.EncodeToString([]byte(script))); err != nil {
