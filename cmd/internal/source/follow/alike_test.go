@@ -160,6 +160,32 @@ func TestLateThenCompressed(t *testing.T) {
 	r.want("three\nfour\n")
 }
 
+// TestHeldByAnother: what stands under the log's name when it is to be resumed has the inode of the file that was being
+// read, which was compressed and deleted since. The rest of that one is read from where it is now.
+func TestHeldByAnother(t *testing.T) {
+	dir := t.TempDir()
+	log := filepath.Join(dir, "a.log")
+	write(t, log, "three\n")
+	var st unix.Stat_t
+	must(t, unix.Stat(log, &st))
+	write(t, log+".1", "one\ntwo\n")
+	pack(t, log+".1", log+".1.gz")
+	old := source.Position{Path: log, Dev: st.Dev, Ino: st.Ino, Offset: 4, Head: []byte("one\n"), Tail: []byte("one\n"), Mod: 1}
+	c := New([]string{log}, Options{From: []source.Position{old}}).newChain(log, nil)
+	p := c.plan(nil)
+	if o := p.places[0]; len(p.held) > 0 || len(p.places) != 1 || o.at.off != 4 {
+		t.Errorf("%+v", p)
+	}
+	for _, o := range p.places {
+		o.close()
+	}
+	old.Head, old.Tail = []byte("thre"), []byte("thre")
+	c = New([]string{log}, Options{From: []source.Position{old}}).newChain(log, nil)
+	if p := c.plan(nil); len(p.held) != 1 || len(p.places) != 0 {
+		t.Errorf("%+v", p)
+	}
+}
+
 // TestRemembersEnds: a file's end is kept once, however often it is told, and those of more files than are watched for late
 // lines: all of them may have been compressed since the last look.
 func TestRemembersEnds(t *testing.T) {

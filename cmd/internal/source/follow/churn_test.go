@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -19,217 +20,324 @@ import (
 )
 
 var (
-	churns = flag.Int("churns", 40, "how often TestChurn rotates its logs")
+	churns = flag.Int("churns", 40, "how often TestChurn rotates each of its logs")
 	seed   = flag.Uint64("seed", 1, "what chance begins with in TestChurn")
 )
 
-// TestChurn: logs that are rotated in all ways at random, several times within milliseconds, are read whole, and once.
+// TestChurn: logs that are rotated in all ways at random, several times within milliseconds, are read whole, and once,
+// also by a reader that is killed all the time and begins again where it had last committed.
 func TestChurn(t *testing.T) {
-	for i := range 4 {
-		t.Run(fmt.Sprint(i), func(t *testing.T) {
+	for i, name := range []string{"calm, by number", "calm, by date", "killed, by number", "killed, by date"} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			churn(t, rand.New(rand.NewPCG(*seed, uint64(i))))
+			c := &churn{
+				t: t, path: filepath.Join(t.TempDir(), "b.log"), rng: rand.New(rand.NewPCG(*seed, uint64(i))),
+				dated: i%2 == 1, got: map[int]int{}, came: make(chan struct{}, 1),
+			}
+			c.log = slog.New(slog.NewTextHandler(writerFunc(func(p []byte) (int, error) {
+				c.mu.Lock()
+				defer c.mu.Unlock()
+				return c.events.Write(p)
+			}), &slog.HandlerOptions{Level: slog.LevelDebug}))
+			c.run(i >= 2)
 		})
 	}
 }
 
-func churn(t *testing.T, rng *rand.Rand) {
-	const kept = 12
-	dir := t.TempDir()
-	path := filepath.Join(dir, "b.log")
-	var mu sync.Mutex
-	got := map[int]int{} // lines, by their numbers
-	came := make(chan struct{}, 1)
-	var events strings.Builder
-	log := slog.New(slog.NewTextHandler(&locked{mu: &mu, w: &events}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+type writerFunc func([]byte) (int, error)
+
+func (w writerFunc) Write(p []byte) (int, error) { return w(p) }
+
+// kept is how many older generations of a log stay.
+const kept = 12
+
+// A churn is a log, who writes and rotates it, and who reads it.
+type churn struct {
+	t     *testing.T
+	path  string
+	dated bool
+	rng   *rand.Rand
+	log   *slog.Logger
+
+	file  *os.File
+	late  *os.File // a rotated one that is still written to
+	lines int
+	today int
+
+	end  func() // of the life; nil: there is none
+	came chan struct{}
+
+	mu        sync.Mutex
+	events    strings.Builder
+	got       map[int]int // lines by their numbers
+	at        []source.Position
+	committed []source.Position
+	pending   []int // lines since then
+}
+
+// live begins a life of the reader, if there is none.
+func (c *churn) live() {
+	if c.end != nil {
+		return
+	}
+	c.say("a life begins")
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	f := New([]string{path}, Options{Logger: log, Poll: time.Hour, Since: time.Now().Add(-time.Second)})
+	c.at = slices.Clone(c.committed)
+	f := New([]string{c.path}, Options{
+		From: slices.Clone(c.committed), Logger: c.log, Poll: time.Hour, Since: time.Now().Add(-time.Minute),
+	})
+	luck := rand.New(rand.NewPCG(c.rng.Uint64(), 0))
 	go func() {
-		ended <- f.Run(ctx, func(_ context.Context, c source.Chunk) error {
-			mu.Lock()
-			for line := range strings.Lines(string(c.Lines)) {
-				var n int
-				_, text, _ := strings.Cut(line, " ")
-				if _, err := fmt.Sscanf(text, "line %d", &n); err != nil {
-					t.Errorf("%q", line)
-				}
-				got[n]++
+		ended <- f.Run(ctx, func(ctx context.Context, chunk source.Chunk) error {
+			if ctx.Err() != nil {
+				return ctx.Err()
 			}
-			mu.Unlock()
-			ring(came)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			for line := range strings.Lines(string(chunk.Lines)) {
+				_, number, _ := strings.Cut(strings.TrimSpace(line), " line ")
+				n, err := strconv.Atoi(number)
+				if err != nil {
+					c.t.Errorf("%q", line)
+				}
+				c.got[n]++
+				c.pending = append(c.pending, n)
+			}
+			c.at = source.Advance(c.at, chunk)
+			if luck.IntN(3) == 0 {
+				c.commit()
+			}
+			ring(c.came)
 			return nil
 		})
 	}()
-	t.Cleanup(func() {
+	c.end = func() {
 		cancel()
 		if err := <-ended; err != nil {
-			t.Error(err)
+			c.t.Error(err)
 		}
-	})
-	<-f.Looked()
+	}
+}
 
-	lines, today := 0, 0
-	var file, late *os.File
-	say := func(format string, a ...any) { log.Debug("writer: " + fmt.Sprintf(format, a...)) }
-	put := func(w *os.File, n int) {
-		var b strings.Builder
-		for range n {
-			lines++
-			fmt.Fprintf(&b, "%s line %d\n", time.Now().Format("2006-01-02T15:04:05.000000-07:00"), lines)
-		}
-		text := b.String()
-		if rng.IntN(10) == 0 {
-			cut := rng.IntN(len(text))
-			_, err := w.WriteString(text[:cut])
-			must(t, err)
-			text = text[cut:]
-			time.Sleep(time.Duration(rng.IntN(30)) * time.Millisecond)
-		}
-		_, err := w.WriteString(text)
-		must(t, err)
-		say("%d lines to %s, the last %d", n, filepath.Base(w.Name()), lines)
+// kill ends the life, if there is one, and forgets what it had not committed.
+func (c *churn) kill() {
+	if c.end == nil {
+		return
 	}
-	open := func() {
-		if file == nil {
-			var err error
-			file, err = os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-			must(t, err)
-		}
+	c.end()
+	c.end = nil
+	c.say("killed")
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.pending {
+		c.got[n]--
 	}
-	closeLate := func() {
-		if late != nil {
-			must(t, late.Close())
-			late = nil
-		}
-	}
-	all := func() []string {
-		names, err := filepath.Glob(path + "-*")
-		must(t, err)
-		slices.Sort(names)
-		return names
-	}
-	compress := func(name string) {
-		ext := []string{".gz", ".zst", ".xz"}[rng.IntN(3)]
-		pack(t, name, name+ext)
-	}
-	older := func() {
-		names := all()
-		for _, name := range names[:max(0, len(names)-1)] {
-			if filepath.Ext(name) == ".log-"+name[max(0, len(name)-8):] {
-				compress(name)
-			}
-		}
-	}
-	rotate := func() {
-		closeLate()
-		open()
-		put(file, 1+rng.IntN(3))
-		for names := all(); len(names) >= kept; names = names[1:] {
-			must(t, os.Remove(names[0]))
-		}
-		today++
-		to := path + "-" + time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, today).Format("20060102")
-		kind := rng.IntN(5)
-		say("rotation %d to %s", kind, filepath.Base(to))
-		switch kind {
-		case 0, 1:
-			file.Close()
-			file = nil
-			must(t, os.Rename(path, to))
-			if kind == 1 {
-				open()
-			}
-			older()
-		case 2:
-			must(t, os.Rename(path, to))
-			late, file = file, nil
-			older()
-		case 3:
-			file.Close()
-			file = nil
-			must(t, os.Rename(path, to))
-			compress(to)
-		case 4:
-			src, err := os.Open(path)
-			must(t, err)
-			dst, err := os.Create(to)
-			must(t, err)
-			_, err = io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 8<<10))
-			must(t, err)
-			must(t, dst.Close())
-			src.Close()
-			must(t, os.Truncate(path, 0))
-			older()
-		}
-		say("rotation done")
-	}
-	whole := func() {
-		for after := time.After(deadline); ; {
-			mu.Lock()
-			n := len(got)
-			mu.Unlock()
-			if n == lines {
-				return
-			}
-			select {
-			case <-came:
-			case <-after:
-				mu.Lock()
-				defer mu.Unlock()
-				var lost []int
-				for i := range lines {
-					if got[i+1] == 0 {
-						lost = append(lost, i+1)
-					}
-				}
-				t.Fatalf("lost: %v:\n%s", lost, events.String())
-			}
-		}
-	}
+	c.pending = nil
+}
+
+// commit makes what was read durable; c.mu is held.
+func (c *churn) commit() { c.committed, c.pending = slices.Clone(c.at), nil }
+
+func (c *churn) run(killed bool) {
+	c.live()
+	defer c.kill()
 	for turns := 0; turns < *churns; {
-		open()
-		put(file, 1+rng.IntN(8))
-		if late != nil && rng.IntN(2) == 0 {
-			put(late, 1+rng.IntN(3))
+		c.put(c.open(), 1+c.rng.IntN(8))
+		if c.late != nil && c.rng.IntN(2) == 0 {
+			c.put(c.late, 1+c.rng.IntN(3))
 		}
-		if rng.IntN(4) == 0 {
-			for range 1 + rng.IntN(6)/5 {
-				rotate()
+		if killed && c.rng.IntN(6) == 0 {
+			c.kill()
+		}
+		if c.rng.IntN(3) == 0 {
+			c.live()
+		}
+		if c.rng.IntN(4) == 0 {
+			for range 1 + c.rng.IntN(6)/5 {
+				c.rotate()
 				if turns++; turns%(kept/3) == 0 {
-					open() // what came and went is looked for when there is a log again
-					whole()
+					c.whole() // what expires before it was read is lost
 				}
 			}
 		}
-		time.Sleep(time.Duration(rng.IntN(20)) * time.Millisecond)
+		time.Sleep(time.Duration(c.rng.IntN(20)) * time.Millisecond)
 	}
-	closeLate()
-	open()
-	put(file, 1)
-	whole()
-	mu.Lock()
-	defer mu.Unlock()
+	c.closeLate()
+	c.put(c.open(), 1)
+	c.whole()
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var double []int
-	for i, n := range got {
-		if n != 1 {
+	for i, n := range c.got {
+		if n > 1 {
 			double = append(double, i)
 		}
 	}
 	if len(double) > 0 {
 		slices.Sort(double)
-		t.Errorf("more than once: %v:\n%s", double, events.String())
+		c.t.Errorf("more than once: %v:\n%s", double, c.events.String())
 	}
 }
 
-// locked is a writer that several goroutines share.
-type locked struct {
-	mu *sync.Mutex
-	w  io.Writer
+// whole waits until all lines were read, and commits that.
+func (c *churn) whole() {
+	c.t.Helper()
+	c.live()
+	c.open() // what came and went is looked for when there is a log again
+	for after := time.After(deadline); ; {
+		c.mu.Lock()
+		var lost []int
+		for i := range c.lines {
+			if c.got[i+1] == 0 {
+				lost = append(lost, i+1)
+			}
+		}
+		if len(lost) == 0 {
+			c.commit()
+			c.mu.Unlock()
+			return
+		}
+		c.mu.Unlock()
+		select {
+		case <-c.came:
+		case <-after:
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.t.Fatalf("lost: %v:\n%s", lost, c.events.String())
+		}
+	}
 }
 
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
+func (c *churn) say(format string, a ...any) { c.log.Debug("writer: " + fmt.Sprintf(format, a...)) }
+
+func (c *churn) open() *os.File {
+	if c.file == nil {
+		var err error
+		c.file, err = os.OpenFile(c.path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+		must(c.t, err)
+	}
+	return c.file
+}
+
+// put writes n lines, sometimes with a pause within one of them.
+func (c *churn) put(w *os.File, n int) {
+	var b strings.Builder
+	for range n {
+		c.lines++
+		fmt.Fprintf(&b, "%s%s line %d\n", time.Now().Format(time.RFC3339Nano), strings.Repeat(" ", c.rng.IntN(600)), c.lines)
+	}
+	text := b.String()
+	if c.rng.IntN(10) == 0 {
+		cut := c.rng.IntN(len(text))
+		_, err := w.WriteString(text[:cut])
+		must(c.t, err)
+		text = text[cut:]
+		time.Sleep(time.Duration(c.rng.IntN(30)) * time.Millisecond)
+	}
+	_, err := w.WriteString(text)
+	must(c.t, err)
+	c.say("%d lines to %s, the last %d", n, filepath.Base(w.Name()), c.lines)
+}
+
+func (c *churn) closeLate() {
+	if c.late != nil {
+		must(c.t, c.late.Close())
+		c.late = nil
+	}
+}
+
+func (c *churn) close() {
+	must(c.t, c.file.Close())
+	c.file = nil
+}
+
+// rotate rotates in one of the ways. The writer holds still meanwhile, and deletes nothing that nobody has committed.
+func (c *churn) rotate() {
+	c.closeLate()
+	c.put(c.open(), 1+c.rng.IntN(3))
+	kind := c.rng.IntN(6)
+	if kind == 5 {
+		c.whole()
+		c.say("delete")
+		c.close()
+		must(c.t, os.Remove(c.path))
+		return
+	}
+	to := c.makeRoom()
+	c.say("rotation %d to %s", kind, filepath.Base(to))
+	switch kind {
+	case 0, 1, 2, 3:
+		if kind == 2 {
+			c.late, c.file = c.file, nil // it is written to for a while
+		} else {
+			c.close()
+		}
+		must(c.t, os.Rename(c.path, to))
+		if kind == 1 {
+			c.open()
+		}
+		if kind == 3 {
+			c.pack(to)
+		}
+	case 4:
+		src, err := os.Open(c.path)
+		must(c.t, err)
+		dst, err := os.Create(to)
+		must(c.t, err)
+		_, err = io.CopyBuffer(struct{ io.Writer }{dst}, struct{ io.Reader }{src}, make([]byte, 2<<10))
+		must(c.t, err)
+		must(c.t, dst.Close())
+		must(c.t, src.Close())
+		must(c.t, os.Truncate(c.path, 0))
+	}
+	if names := c.generations(); kind != 3 && len(names) > 1 {
+		for _, name := range names[:len(names)-1] {
+			if _, packed := cutPacked(name); packed == "" {
+				c.pack(name)
+			}
+		}
+	}
+	c.say("rotation done")
+}
+
+func (c *churn) pack(name string) {
+	pack(c.t, name, name+[]string{".gz", ".zst", ".xz"}[c.rng.IntN(3)])
+}
+
+// makeRoom gives the name for the youngest of the older generations.
+func (c *churn) makeRoom() string {
+	for names := c.generations(); len(names) >= kept; names = names[1:] {
+		must(c.t, os.Remove(names[0]))
+	}
+	if c.dated {
+		c.today++
+		return c.path + "-" + time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC).AddDate(0, 0, c.today).Format("20060102")
+	}
+	for _, name := range c.generations() { // the oldest first
+		plain, packed := cutPacked(name)
+		must(c.t, os.Rename(name, fmt.Sprintf("%s.%d%s", c.path, c.number(plain)+1, packed)))
+	}
+	return c.path + ".1"
+}
+
+func (c *churn) number(plain string) int {
+	n, err := strconv.Atoi(plain[len(c.path)+1:])
+	must(c.t, err)
+	return n
+}
+
+// generations are the rotated files, the oldest first.
+func (c *churn) generations() []string {
+	names, err := filepath.Glob(c.path + "?[0-9]*")
+	must(c.t, err)
+	slices.SortFunc(names, func(a, b string) int {
+		a, _ = cutPacked(a)
+		b, _ = cutPacked(b)
+		if c.dated {
+			return c.number(a) - c.number(b)
+		}
+		return c.number(b) - c.number(a)
+	})
+	return names
 }

@@ -98,7 +98,7 @@ func (c *chain) plan(cur *file) *plan {
 				continue
 			}
 		}
-		if cur == nil && idOf(q) == c.currentID() {
+		if cur == nil && c.mayBeCurrent(idOf(q), m) {
 			p.held, p.newest = append(p.held, q), len(p.sibs)
 			continue
 		}
@@ -178,6 +178,20 @@ func (c *chain) resumeHeld(g *file) {
 		}
 		return
 	}
+}
+
+// mayBeCurrent reports whether m is a place in the file that the log's name leads to, which is not ours yet, as far as we
+// may look: what has the inode of a file that was deleted is another one.
+func (c *chain) mayBeCurrent(id fileID, m mark) bool {
+	if c.currentID() != id {
+		return false
+	}
+	fd, st, err := openFile(c.baseName())
+	if err != nil {
+		return !missing(err)
+	}
+	defer fd.Close()
+	return idOfStat(&st) == id && m.holds(fd, st.Size)
 }
 
 // currentID is the file that the log's name leads to, whether we may open it or not.
