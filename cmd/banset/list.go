@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ them, and ends with status 1 when one of them has none. Without a daemon it read
 			if err != nil {
 				return usagef(cmd, "%s", err)
 			}
+			thrifty()
 			answer, err := a.ask(cmd.Context(), control.Request{Op: control.OpList})
 			if err != nil {
 				return err
@@ -40,10 +42,16 @@ them, and ends with status 1 when one of them has none. Without a daemon it read
 	return cmd
 }
 
-// printList shows those of bans that hosts and policyName, where given, select.
+// latestFirst is the order of bans in a list.
+func latestFirst(x, y control.Ban) int { return cmp.Or(y.At.Compare(x.At), x.Host.Compare(y.Host)) }
+
+// printList shows those of bans that hosts and policyName, where given, select. It changes bans.
 func (a *app) printList(bans []control.Ban, hosts []netip.Prefix, policyName string) error {
 	absent := slices.Clone(hosts)
-	shown := make([]control.Ban, 0, len(bans))
+	shown := bans[:0]
+	if bans == nil {
+		shown = []control.Ban{} // in JSON a list without bans is one, too
+	}
 	for _, b := range bans {
 		if policyName != "" && b.Policy != policyName {
 			continue
@@ -54,7 +62,7 @@ func (a *app) printList(bans []control.Ban, hosts []netip.Prefix, policyName str
 		absent = slices.DeleteFunc(absent, b.Host.Overlaps)
 		shown = append(shown, b)
 	}
-	slices.SortStableFunc(shown, func(x, y control.Ban) int { return y.At.Compare(x.At) })
+	slices.SortFunc(shown, latestFirst)
 	var err error
 	switch {
 	case a.json:
@@ -85,8 +93,14 @@ func byPolicy(name string) string {
 // writeBans prints bans as a table.
 func writeBans(w io.Writer, bans []control.Ban, now time.Time) error {
 	t := newTable("HOST", "SINCE", "UNTIL", "REASON")
-	for _, b := range bans {
-		t.row(showHost(b.Host), stamp(b.At), until(b.Until, now), printable(b.Reason))
+	t.rows = func(yield func([]string) bool) {
+		row := make([]string, 4)
+		for i := range bans {
+			b := &bans[i]
+			if row[0], row[1], row[2], row[3] = showHost(b.Host), stamp(b.At), until(b.Until, now), printable(b.Reason); !yield(row) {
+				return
+			}
+		}
 	}
 	return t.writeTo(w)
 }

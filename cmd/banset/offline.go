@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net/netip"
 	"os"
+	"runtime/debug"
+	"slices"
 	"time"
 
 	"banset/cmd/internal/control"
@@ -50,52 +50,67 @@ func (a *app) withoutDaemon(ctx context.Context, c *config.Config, name string, 
 // A book is the blocklist as a start would take it: without what has ended or is allowlisted.
 type book struct {
 	judge *judge.Judge
-	file  *blocklist.File
 	lines int      // bans, whether in force or not
 	wrong []string // what can't be read or is not applied, with line numbers
 }
 
 // readBook reads the blocklist. One that does not exist is empty.
 func (a *app) readBook(c *config.Config) (*book, error) {
-	text, err := os.ReadFile(c.Blocklist)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("reading the blocklist: %w", err)
-	}
 	settings, err := daemon.Settings(c)
 	if err != nil {
 		return nil, err
 	}
-	now := a.now()
 	b := &book{judge: judge.New(settings)}
-	b.file = blocklist.Parse(text, blocklist.Options{Location: time.Local, LegacyBan: c.LongestBan()})
-	b.lines = b.file.Len()
-	problems, total := b.file.Problems()
+	b.lines, b.wrong, err = a.readBans(c, b.judge.Allow(), func(x policy.Ban) { b.judge.Take(x) })
+	return b, err
+}
+
+// readBans hands over the bans of the blocklist that are in force, each host once. It returns how many there are in all
+// and what is wrong.
+func (a *app) readBans(c *config.Config, allow judge.Allow, each func(policy.Ban)) (lines int, wrong []string, err error) {
+	thrifty()
+	file, done, err := mirror.ReadContent(c.Blocklist, blocklistOptions(c))
+	if err != nil {
+		return 0, nil, fmt.Errorf("reading the blocklist: %w", err)
+	}
+	defer done()
+	problems, total := file.Problems()
 	for _, p := range problems {
-		b.wrong = append(b.wrong, fmt.Sprintf("%s: %s", c.Blocklist, p))
+		wrong = append(wrong, fmt.Sprintf("%s: %s", c.Blocklist, p))
 	}
 	if more := total - len(problems); more > 0 {
-		b.wrong = append(b.wrong, fmt.Sprintf("%s: %s", c.Blocklist, plural(more, "more problem")))
+		wrong = append(wrong, fmt.Sprintf("%s: %s", c.Blocklist, plural(more, "more problem")))
 	}
-	for e := range b.file.Entries() {
+	now := a.now()
+	for e := range file.Entries() {
 		if e.Ban.Ended(now) {
 			continue
 		}
-		if x, ok := b.judge.Allow().Covers(e.Ban.Host); ok {
-			b.wrong = append(b.wrong, fmt.Sprintf("%s: line %d: %s is not banned: the allowlist has %s", c.Blocklist, e.Line,
+		if x, ok := allow.Covers(e.Ban.Host); ok {
+			wrong = append(wrong, fmt.Sprintf("%s: line %d: %s is not banned: the allowlist has %s", c.Blocklist, e.Line,
 				showHost(e.Ban.Host), showHost(x)))
 			continue
 		}
-		b.judge.Take(e.Ban)
+		each(e.Ban)
 	}
-	return b, nil
+	if err := file.Err(); err != nil {
+		return 0, nil, fmt.Errorf("reading the blocklist: %w", err)
+	}
+	return file.Len(), wrong, nil
+}
+
+func blocklistOptions(c *config.Config) blocklist.Options {
+	return blocklist.Options{Location: time.Local, LegacyBan: c.LongestBan()}
 }
 
 // bans are those in force, the latest first.
 func (b *book) bans() []control.Ban {
-	bans := []control.Ban{}
-	for _, x := range b.judge.Book().Sorted() {
+	list := b.judge.Book()
+	bans := make([]control.Ban, 0, list.Len())
+	for x := range list.All() {
 		bans = append(bans, banned(x))
 	}
+	slices.SortFunc(bans, latestFirst)
 	return bans
 }
 
@@ -132,24 +147,37 @@ func (a *app) whyOffline(ctx context.Context, c *config.Config, hosts []netip.Pr
 func (a *app) statusOffline(c *config.Config, name string) (control.Answer, error) {
 	s := &control.Status{Version: readVersion().Version, Config: name, Problems: []string{errNoDaemonRuns.Error()}}
 	s.Blocklist.Path = c.Blocklist
-	book, err := a.readBook(c)
+	settings, err := daemon.Settings(c)
 	if err != nil {
+		return control.Answer{}, err
+	}
+	of := make(map[string]int)
+	s.Blocklist.Lines, s.Blocklist.Problems, err = a.readBans(c, judge.NewAllow(settings.Allow), func(b policy.Ban) {
+		s.Bans++
+		of[b.Policy]++
+	})
+	switch {
+	case err != nil:
 		s.Problems = append(s.Problems, explain(err))
-		book = nil
+		s.Bans = 0
+		clear(of)
+	case c.MaxBans > 0 && s.Bans > c.MaxBans:
+		s.Problems = append(s.Problems, fmt.Sprintf("%s: %s more than max_bans: the first lines are not applied", c.Blocklist,
+			plural(s.Bans-c.MaxBans, "ban")))
 	}
-	if book != nil {
-		s.Bans = book.judge.Book().Len()
-		s.Blocklist.Lines, s.Blocklist.Problems = book.lines, book.wrong
-		s.Problems = append(s.Problems, book.wrong...)
-	}
+	s.Problems = append(s.Problems, s.Blocklist.Problems...)
 	for _, p := range c.Policies {
-		ps := control.PolicyStatus{Name: p.Name, Enabled: p.Enabled}
-		if book != nil {
-			ps.Bans = book.judge.Book().Of(p.Name)
-		}
-		s.Policies = append(s.Policies, ps)
+		s.Policies = append(s.Policies, control.PolicyStatus{Name: p.Name, Enabled: p.Enabled, Bans: of[p.Name]})
 	}
 	return control.Answer{Status: s}, nil
+}
+
+// thrifty keeps the memory of a command that reads a million bans near what they take: most of it has no pointers, so that
+// it costs next to nothing to collect often.
+func thrifty() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(20)
+	}
 }
 
 // warnings prints what the daemon's own parts warn of while they work for a command; what they do is the command's to

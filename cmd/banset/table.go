@@ -3,6 +3,8 @@ package main
 import (
 	"bufio"
 	"io"
+	"iter"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -11,9 +13,16 @@ import (
 type table struct {
 	head  []string // a head that begins with '>' is of a column of numbers, aligned right
 	cells [][]string
+	// rows yields the rows, the same each time; of a long table they are made when they are needed. A row is valid until
+	// the next one.
+	rows iter.Seq[[]string]
 }
 
-func newTable(head ...string) *table { return &table{head: head} }
+func newTable(head ...string) *table {
+	t := &table{head: head}
+	t.rows = func(yield func([]string) bool) { slices.Values(t.cells)(yield) }
+	return t
+}
 
 func (t *table) row(cells ...string) { t.cells = append(t.cells, cells) }
 
@@ -25,7 +34,7 @@ func (t *table) writeTo(w io.Writer) error {
 		head[i] = strings.TrimPrefix(h, ">")
 		width[i] = utf8.RuneCountInString(head[i])
 	}
-	for _, row := range t.cells {
+	for row := range t.rows {
 		for i, c := range row {
 			width[i] = max(width[i], utf8.RuneCountInString(c))
 		}
@@ -49,7 +58,7 @@ func (t *table) writeTo(w io.Writer) error {
 		out.WriteByte('\n')
 	}
 	line(head)
-	for _, row := range t.cells {
+	for row := range t.rows {
 		line(row)
 	}
 	return out.Flush()

@@ -15,6 +15,7 @@ import (
 	"banset/nft"
 	"banset/policy"
 	"banset/policy/config"
+	"banset/policy/judge"
 )
 
 func (a *app) verifyCommand() *cobra.Command {
@@ -114,12 +115,18 @@ func (r *verifyReport) writeTo(w io.Writer) error {
 
 // compare looks at the copies once.
 func (a *app) compare(ctx context.Context, c *config.Config, keeper *nft.Keeper) (verifyReport, error) {
-	b, err := a.readBook(c)
+	settings, err := daemon.Settings(c)
 	if err != nil {
 		return verifyReport{}, err
 	}
+	thrifty()
 	r := verifyReport{Source: "daemon", Differs: []drift{}}
-	allow := b.judge.Allow()
+	allow := judge.NewAllow(settings.Allow)
+	file, done, err := mirror.ReadContent(c.Blocklist, blocklistOptions(c))
+	if err != nil {
+		return r, fmt.Errorf("reading the blocklist: %w", err)
+	}
+	defer done()
 	bans := mirror.NewBook(c.IPv6Prefix, allow)
 	answer, err := control.CallEach(ctx, c.Socket, control.Request{Op: control.OpList}, func(x control.Ban) {
 		ban := policy.Ban{Host: x.Host, At: x.At.Unix(), Until: policy.Never, Policy: x.Policy, Failures: x.Failures}
@@ -131,6 +138,11 @@ func (a *app) compare(ctx context.Context, c *config.Config, keeper *nft.Keeper)
 	switch {
 	case errors.Is(err, control.ErrNoDaemon):
 		r.Source = "blocklist"
+		file = nil // it says what it says
+		b, err := a.readBook(c)
+		if err != nil {
+			return r, err
+		}
 		bans = b.judge.Book()
 	case err != nil:
 		return r, err
@@ -140,7 +152,7 @@ func (a *app) compare(ctx context.Context, c *config.Config, keeper *nft.Keeper)
 	r.Bans = bans.Len()
 	p := a.startProgress(int64(r.Bans), func(n uint64) string { return plural(int(n), "ban") })
 	defer p.stop()
-	err = mirror.Verify(ctx, keeper, bans, b.file, allow, a.now(), func(done, _ int) { p.done.Store(int64(done)) }, func(set nft.Set) {
+	err = mirror.Verify(ctx, keeper, bans, file, allow, a.now(), func(done, _ int) { p.done.Store(int64(done)) }, func(set nft.Set) {
 		r.unseen = append(r.unseen, set.String())
 	}, func(d mirror.Drift) {
 		host := ""

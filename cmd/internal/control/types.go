@@ -140,12 +140,15 @@ type HookStatus struct {
 
 // An Answer is what the daemon says. Error is empty when it did what was asked.
 type Answer struct {
-	Error   string   `json:"error,omitempty"`
-	Denied  bool     `json:"denied,omitempty"` // the error is a lack of rights
-	Status  *Status  `json:"status,omitempty"`
-	Bans    []Ban    `json:"bans,omitempty"`
-	Whys    []Why    `json:"whys,omitempty"`
-	Changes []Change `json:"changes,omitempty"`
+	Error  string  `json:"error,omitempty"`
+	Denied bool    `json:"denied,omitempty"` // the error is a lack of rights
+	Status *Status `json:"status,omitempty"`
+	Bans   []Ban   `json:"bans,omitempty"`
+	// Each takes the place of Bans in an answer that is given, so that a million need not be in memory. Its error says that
+	// these were not all: whoever asked then gets no answer.
+	Each    func(yield func(Ban) error) error `json:"-"`
+	Whys    []Why                             `json:"whys,omitempty"`
+	Changes []Change                          `json:"changes,omitempty"`
 	// Problems is what is wrong with a configuration that could not be reloaded, ready to print.
 	Problems string `json:"problems,omitempty"`
 	Text     string `json:"text,omitempty"` // one line on what was done

@@ -84,23 +84,31 @@ func writeAnswer(w io.Writer, a Answer) error {
 	}
 	bw := bufio.NewWriterSize(w, 64<<10)
 	bw.Write(text[:len(text)-1])
-	if len(bans) > 0 {
-		if len(text) > len("{}") {
-			bw.WriteByte(',')
+	before := `"bans":[`
+	if len(text) > len("{}") {
+		before = `,"bans":[`
+	}
+	write := func(b Ban) error {
+		text, err := json.Marshal(&b)
+		if err != nil {
+			return err
 		}
-		bw.WriteString(`"bans":[`)
-		for i := range bans {
-			if i > 0 {
-				bw.WriteByte(',')
-			}
-			text, err := json.Marshal(&bans[i])
-			if err != nil {
-				return err
-			}
-			if _, err := bw.Write(text); err != nil {
-				return err
-			}
+		bw.WriteString(before)
+		before = ","
+		_, err = bw.Write(text)
+		return err
+	}
+	for i := range bans {
+		if err := write(bans[i]); err != nil {
+			return err
 		}
+	}
+	if a.Each != nil {
+		if err := a.Each(write); err != nil {
+			return err
+		}
+	}
+	if before == "," {
 		bw.WriteByte(']')
 	}
 	bw.WriteString("}\n")
@@ -110,7 +118,19 @@ func writeAnswer(w io.Writer, a Answer) error {
 // readAnswer reads what writeAnswer wrote.
 func readAnswer(r io.Reader) (Answer, error) {
 	var bans []Ban
-	a, err := readAnswerEach(r, func(b Ban) { bans = append(bans, b) })
+	texts := make(map[string]string) // of a million bans most have the same few
+	once := func(s *string) {
+		if same, ok := texts[*s]; ok {
+			*s = same
+		} else if len(texts) < 1024 {
+			texts[*s] = *s
+		}
+	}
+	a, err := readAnswerEach(r, func(b Ban) {
+		once(&b.Policy)
+		once(&b.Reason)
+		bans = append(bans, b)
+	})
 	a.Bans = bans
 	return a, err
 }

@@ -3,6 +3,7 @@ package control
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -149,5 +150,39 @@ func BenchmarkReadMillionBans(b *testing.B) {
 		if _, err := readAnswer(bytes.NewReader(buf.Bytes())); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// TestEach: bans that are given one by one read like those of a slice, and an answer that broke off is none.
+func TestEach(t *testing.T) {
+	bans := manyBans(3)
+	for n := range len(bans) + 1 {
+		var slice, each bytes.Buffer
+		a := Answer{Text: "x", Bans: bans[:n]}
+		if err := writeAnswer(&slice, a); err != nil {
+			t.Fatal(err)
+		}
+		a.Bans, a.Each = nil, func(yield func(Ban) error) error {
+			for _, b := range bans[:n] {
+				if err := yield(b); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		if err := writeAnswer(&each, a); err != nil {
+			t.Fatal(err)
+		}
+		if slice.String() != each.String() {
+			t.Errorf("%d bans: %q, want %q", n, each.String(), slice.String())
+		}
+	}
+	var broken bytes.Buffer
+	stop := errors.New("stop")
+	if err := writeAnswer(&broken, Answer{Each: func(yield func(Ban) error) error { return errors.Join(yield(bans[0]), stop) }}); !errors.Is(err, stop) {
+		t.Errorf("error %v, want that of Each", err)
+	}
+	if _, err := readAnswer(&broken); err == nil {
+		t.Error("an answer that broke off was read")
 	}
 }

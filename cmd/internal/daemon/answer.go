@@ -65,13 +65,10 @@ func (h *house) answer(ctx context.Context, r control.Request, settle func([]net
 	var err error
 	switch r.Op {
 	case control.OpList:
-		err = h.court.do(ctx, func(j *judge.Judge) {
-			for _, b := range j.Book().Sorted() {
-				if len(r.Hosts) == 0 || slices.ContainsFunc(r.Hosts, b.Host.Overlaps) {
-					a.Bans = append(a.Bans, show(b))
-				}
-			}
-		})
+		var places []ledger.Place
+		if err = h.court.do(ctx, func(j *judge.Judge) { places = j.Book().Latest() }); err == nil {
+			a.Each = h.bans(ctx, places, r.Hosts)
+		}
 	case control.OpWhy:
 		for _, host := range r.Hosts {
 			w, whyErr := h.why(ctx, host)
@@ -98,6 +95,36 @@ func (h *house) answer(ctx context.Context, r control.Request, settle func([]net
 		a.Error, a.Denied = err.Error(), errors.Is(err, fs.ErrPermission)
 	}
 	return a
+}
+
+// listedAtOnce is how many bans the judgement is asked for at once: it goes on in between.
+const listedAtOnce = 2000
+
+// bans yields the bans at those places, as far as they overlap one of some hosts, if there are any.
+func (h *house) bans(ctx context.Context, places []ledger.Place, hosts []netip.Prefix) func(func(control.Ban) error) error {
+	return func(yield func(control.Ban) error) error {
+		some := make([]policy.Ban, 0, min(len(places), listedAtOnce))
+		for rest := places; len(rest) > 0; {
+			now := rest[:min(len(rest), listedAtOnce)]
+			rest = rest[len(now):]
+			some = some[:0]
+			if err := h.court.do(ctx, func(j *judge.Judge) {
+				for _, at := range now {
+					if b, ok := j.Book().At(at); ok && (len(hosts) == 0 || slices.ContainsFunc(hosts, b.Host.Overlaps)) {
+						some = append(some, b)
+					}
+				}
+			}); err != nil {
+				return err
+			}
+			for _, b := range some {
+				if err := yield(show(b)); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
 }
 
 func show(b policy.Ban) control.Ban {

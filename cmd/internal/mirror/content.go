@@ -9,13 +9,42 @@ import (
 	"banset/policy/blocklist"
 )
 
-// content is what a text of the file says, of each host once.
-type content interface {
+// Content is what a text of the file says, of each host once. It belongs to one goroutine.
+type Content interface {
 	Has(host netip.Prefix) bool
 	Len() int // hosts
+	// Entries may read the file again; Err says what went wrong with that. What somebody changed in it meanwhile is yielded
+	// like that.
 	Entries() iter.Seq[blocklist.Entry]
+	Err() error
 	Problems() (first []blocklist.Problem, total int)
 	Empty() bool // not a byte
+}
+
+// ReadContent reads the blocklist at path, a large one without keeping it in memory. One that is not there is empty. close
+// ends its use.
+func ReadContent(path string, opts blocklist.Options) (c Content, close func() error, err error) {
+	nothing := func() error { return nil }
+	file, err := openFile(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return parsed{blocklist.Parse(nil, opts)}, nothing, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	lines, err := readLines(file, opts)
+	if err == nil {
+		return lines, file.Close, nil
+	}
+	defer file.Close()
+	if err != errNotThatPlain {
+		return nil, nil, err
+	}
+	text, _, err := readAll(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	return parsed{blocklist.Parse(text, opts)}, nothing, nil
 }
 
 // parsed is a text in memory.
@@ -23,6 +52,7 @@ type parsed struct{ *blocklist.File }
 
 func (p parsed) Has(host netip.Prefix) bool { _, ok := p.Lookup(host); return ok }
 func (p parsed) Empty() bool                { return len(p.Bytes()) == 0 }
+func (p parsed) Err() error                 { return nil }
 
 // onDisk is a file that is read again for every look at its lines, so that next to nothing of a large one is in memory.
 // The file must stay open.
@@ -63,6 +93,13 @@ func (d *onDisk) Has(host netip.Prefix) bool           { return d.hosts.has(host
 func (d *onDisk) Len() int                             { return d.hosts.len() }
 func (d *onDisk) Empty() bool                          { return d.read.size == 0 }
 func (d *onDisk) Problems() ([]blocklist.Problem, int) { return d.problems, d.bad }
+
+func (d *onDisk) Err() error {
+	if errors.Is(d.changed, errRaced) {
+		return nil
+	}
+	return d.changed
+}
 
 // errEnough ends a look.
 var errEnough = errors.New("enough")

@@ -24,7 +24,7 @@ const shownProblems = 20
 // ingest compares the file's text with what it was last known to hold and takes the difference as a person's will,
 // unless it looks like an accident: then nothing is taken and the accident is told. quiet leaves out the log lines of
 // single bans, for a start.
-func (f *File) ingest(j *judge.Judge, file content, now time.Time, quiet bool) (accident string) {
+func (f *File) ingest(j *judge.Judge, file Content, now time.Time, quiet bool) (accident string) {
 	book := j.Book()
 	var removed []policy.Ban
 	held := 0
@@ -295,7 +295,7 @@ func (f *File) loadLines(j *judge.Judge, remembered iter.Seq[Remembered], known 
 }
 
 // takeLines takes in what a start found in the file.
-func (f *File) takeLines(j *judge.Judge, file content, now time.Time) {
+func (f *File) takeLines(j *judge.Judge, file Content, now time.Time) {
 	if accident := f.ingest(j, file, now, true); accident != "" {
 		f.accident, f.id = accident, identity{} // the first look sets it aside
 		owed(j.Book())

@@ -231,7 +231,7 @@ func (r *rig) verify() {
 	}
 	r.mu.Unlock()
 	file := blocklist.Parse([]byte(r.text()), blocklist.Options{Location: time.Local, LegacyBan: policy.Forever})
-	err := Verify(context.Background(), r.keeper, bans, file, allow, time.Now(), nil, nil, func(d Drift) {
+	err := Verify(context.Background(), r.keeper, bans, parsed{file}, allow, time.Now(), nil, nil, func(d Drift) {
 		r.t.Errorf("drift: %v %s", d.Host, d.Text)
 	})
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 
 	"banset/nft"
 	"banset/policy"
-	"banset/policy/blocklist"
 	"banset/policy/judge"
 	"banset/policy/ledger"
 )
@@ -31,12 +30,12 @@ func NewBook(ipv6Prefix int, allow judge.Allow) *ledger.Ledger {
 	})
 }
 
-// Verify compares the book of bans with the file's text and with the kernel, element by element and without a dump,
+// Verify compares the book of bans with the file (nil: with none) and with the kernel, element by element and without a dump,
 // and the rules with what they ought to be. allow are the prefixes that must be in none of them. progress is called
 // now and then with how many of how many bans were looked at; nil: nobody. unseen is called for a set that is too large
 // to look for elements that no ban has, as this kernel does not count them. Everything that differs is yielded; an error
 // says that it could not be found out.
-func Verify(ctx context.Context, keeper *nft.Keeper, book *ledger.Ledger, file *blocklist.File, allow judge.Allow,
+func Verify(ctx context.Context, keeper *nft.Keeper, book *ledger.Ledger, file Content, allow judge.Allow,
 	now time.Time, progress func(done, of int), unseen func(nft.Set), yield func(Drift)) error {
 	report, err := keeper.Check(ctx)
 	if err != nil {
@@ -53,7 +52,9 @@ func Verify(ctx context.Context, keeper *nft.Keeper, book *ledger.Ledger, file *
 	}
 	err = v.elements(ctx, ledger.Ranges(nets, allow))
 	if file != nil && (err == nil || errors.Is(err, nft.ErrMissing)) {
-		v.lines()
+		if lineErr := v.lines(); lineErr != nil {
+			return lineErr
+		}
 	}
 	if err == nil {
 		err = v.strangers(ctx)
@@ -68,7 +69,7 @@ func Verify(ctx context.Context, keeper *nft.Keeper, book *ledger.Ledger, file *
 type verifier struct {
 	keeper   *nft.Keeper
 	book     *ledger.Ledger
-	file     *blocklist.File
+	file     Content
 	allow    judge.Allow
 	now      time.Time
 	yield    func(Drift)
@@ -137,19 +138,13 @@ func (v *verifier) elements(ctx context.Context, ranges []ledger.Range) error {
 	})
 }
 
-// line compares a ban with its line in the file.
+// line looks for a ban's line in the file.
 func (v *verifier) line(b policy.Ban) {
 	if x, ok := v.allow.Covers(b.Host); ok {
 		v.yield(Drift{b.Host, fmt.Sprintf("banned, but ignoreip has %s", Host(x))})
 	}
-	if v.file == nil {
-		return
-	}
-	switch e, ok := v.file.Lookup(b.Host); {
-	case !ok:
+	if v.file != nil && !v.file.Has(b.Host) {
 		v.yield(Drift{b.Host, "banned " + Until(b) + ", but not in the blocklist"})
-	case e.Ban.Until != b.Until:
-		v.yield(Drift{b.Host, fmt.Sprintf("banned %s, but %s in the blocklist", Until(b), Until(e.Ban))})
 	}
 }
 
@@ -172,10 +167,16 @@ func (v *verifier) element(x expected, set nft.Set, e nft.Element, found bool) {
 	v.found[set]++
 }
 
-// lines finds what only the file has.
-func (v *verifier) lines() {
+// lines finds what the file has otherwise, and what only the file has.
+func (v *verifier) lines() error {
 	for e := range v.file.Entries() {
-		if _, ok := v.book.Get(e.Ban.Host); ok || e.Ban.Left(v.now) < resolution {
+		if b, ok := v.book.Get(e.Ban.Host); ok {
+			if b.Until != e.Ban.Until && b.Left(v.now) >= resolution {
+				v.yield(Drift{b.Host, fmt.Sprintf("banned %s, but %s in the blocklist", Until(b), Until(e.Ban))})
+			}
+			continue
+		}
+		if e.Ban.Left(v.now) < resolution {
 			continue
 		}
 		if _, ok := v.allow.Covers(e.Ban.Host); ok {
@@ -183,6 +184,7 @@ func (v *verifier) lines() {
 		}
 		v.yield(Drift{e.Ban.Host, fmt.Sprintf("line %d of the blocklist bans it %s, but it is not banned", e.Line, Until(e.Ban))})
 	}
+	return v.file.Err()
 }
 
 // strangers finds what only the kernel has. The counts tell whether there is anything; only then is a set read.
