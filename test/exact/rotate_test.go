@@ -83,11 +83,16 @@ func deleted(l *logfile) {
 func (l *logfile) awaitCommit() {
 	var st unix.Stat_t
 	l.must(unix.Stat(l.path, &st))
-	deadline := time.Now().Add(patience)
+	began := time.Now()
+	asked := false
 	for _, d := range l.readers {
 		for !d.committed(st.Ino, st.Size) {
-			if time.Now().After(deadline) {
+			if waited := time.Since(began); waited > patience {
 				l.must(fmt.Errorf("%s never committed all of it", d.name))
+			} else if waited > patience/6 && !asked {
+				asked = true
+				l.mercy.Add(1)
+				defer l.mercy.Add(-1)
 			}
 			time.Sleep(20 * time.Millisecond)
 		}

@@ -27,6 +27,7 @@ type logfile struct {
 	prefix4  netip.Prefix // its hosts; no other log has them
 	prefix6  netip.Prefix
 	readers  []*daemon
+	mercy    *atomic.Int32 // how many logs wait for so long that the daemon may live until it has read them
 
 	rng      *rand.Rand
 	file     *os.File

@@ -172,7 +172,7 @@ func TestHeldByAnother(t *testing.T) {
 	pack(t, log+".1", log+".1.gz")
 	old := source.Position{Path: log, Dev: st.Dev, Ino: st.Ino, Offset: 4, Head: []byte("one\n"), Tail: []byte("one\n"), Mod: 1}
 	c := New([]string{log}, Options{From: []source.Position{old}}).newChain(log, nil)
-	p := c.plan(nil)
+	p := c.plan()
 	if o := p.places[0]; len(p.held) > 0 || len(p.places) != 1 || o.at.off != 4 {
 		t.Errorf("%+v", p)
 	}
@@ -181,7 +181,7 @@ func TestHeldByAnother(t *testing.T) {
 	}
 	old.Head, old.Tail = []byte("thre"), []byte("thre")
 	c = New([]string{log}, Options{From: []source.Position{old}}).newChain(log, nil)
-	if p := c.plan(nil); len(p.held) != 1 || len(p.places) != 0 {
+	if p := c.plan(); len(p.held) != 1 || len(p.places) != 0 {
 		t.Errorf("%+v", p)
 	}
 }

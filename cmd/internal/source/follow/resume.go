@@ -20,6 +20,7 @@ const slack = int64(time.Second)
 // A plan is what a chain begins with.
 type plan struct {
 	sibs   []sibling
+	cur    *file            // the oldest of the queue, as a rule the log's own file; nil: none yet
 	places map[int]*opened  // what to read before the log's file, by index in sibs; strays below 0
 	newest int              // the index of the newest file that a position was found in, len(sibs) for the log's own
 	at     *source.Position // the place in the log's own file
@@ -35,11 +36,7 @@ const nothing = -1 << 30 // plan.newest when no position was found
 // begin finds the places to resume from and reads everything older than the log's file of today, the oldest first. It
 // reports false while there is nothing at all, e.g. because a file system is not mounted yet.
 func (c *chain) begin(ctx context.Context) (bool, error) {
-	var cur *file
-	if len(c.queue) > 0 {
-		cur = c.queue[0]
-	}
-	if cur == nil && len(siblings(c.baseName())) == 0 && c.currentID() == (fileID{}) {
+	if len(c.queue) == 0 && len(siblings(c.baseName())) == 0 && c.currentID() == (fileID{}) {
 		return false, nil
 	}
 	if len(c.from) > 0 {
@@ -48,7 +45,7 @@ func (c *chain) begin(ctx context.Context) (bool, error) {
 			c.mod = max(c.mod, p.Mod)
 		}
 	}
-	p := c.plan(cur)
+	p := c.plan()
 	for try := 0; ctx.Err() == nil && (p.moved && try < 50 || len(p.lost) > 0 && try < 4); try++ {
 		for _, o := range p.places {
 			o.close()
@@ -57,7 +54,7 @@ func (c *chain) begin(ctx context.Context) (bool, error) {
 		case <-ctx.Done():
 		case <-time.After(5 * time.Millisecond):
 		}
-		p = c.plan(cur)
+		p = c.plan()
 	}
 	for _, q := range p.lost {
 		c.f.log.Warn("the file that was being read is gone", "log", c.path(), "offset", q.Offset)
@@ -69,6 +66,7 @@ func (c *chain) begin(ctx context.Context) (bool, error) {
 	c.held = p.held
 	maps.Copy(c.seen, p.seen)
 	if p.at != nil {
+		cur := p.cur
 		cur.mark, cur.fresh, cur.stored = markOf(*p.at), false, p.at.Path
 		cur.noteOff()
 	}
@@ -86,10 +84,18 @@ func (c *chain) begin(ctx context.Context) (bool, error) {
 	return true, ctx.Err()
 }
 
-// plan looks for the places of c.from beside cur, the log's own file if it is there, and for the files that were never
-// read: those newer than the newest place; on a first start those that the options ask for.
-func (c *chain) plan(cur *file) *plan {
+// plan looks for the places of c.from in the log's own file, if it is there, and beside it, and for the files that were
+// never read: those newer than the newest place; on a first start those that the options ask for.
+func (c *chain) plan() *plan {
 	p := &plan{sibs: siblings(c.baseName()), places: map[int]*opened{}, newest: nothing, seen: map[fileID]trace{}}
+	// A sibling may be one of ours, compressed: whatever was opened before that is in the queue now.
+	c.f.mu.Lock()
+	c.take()
+	c.f.mu.Unlock()
+	if len(c.queue) > 0 {
+		p.cur = c.queue[0]
+	}
+	cur := p.cur
 	for _, q := range c.from {
 		m := markOf(q)
 		if cur != nil && idOf(q) == cur.id {
