@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -20,7 +21,7 @@ import (
 func TestFirstStart(t *testing.T) {
 	nfttest.Clean(t)
 	dir := t.TempDir()
-	log := &logfile{t: t, path: filepath.Join(dir, "mail.log"), policies: []string{"week"}}
+	log := &logfile{t: t, mercy: new(atomic.Int32), path: filepath.Join(dir, "mail.log"), policies: []string{"week"}}
 	week := policy.Policy{Name: "week", MaxRetry: 12, FindTime: 7 * 24 * time.Hour,
 		BanTime: []time.Duration{14 * 24 * time.Hour, policy.Forever}}
 	now := time.Now().Truncate(time.Second)
