@@ -157,8 +157,18 @@ func (d *daemon) await(text string, from int, most time.Duration) bool {
 func (d *daemon) mustLog(text string) {
 	d.t.Helper()
 	if !d.await(text, 0, patience) {
-		d.t.Fatalf("%s never logged %q:\n%s", d.name, text, tail(d.text(), 100))
+		d.t.Fatalf("%s never logged %q:\n%s", d.name, text, d.stuck())
 	}
+}
+
+// stuck is what the daemon, which does not get on, is at: it ends with a listing of its goroutines.
+func (d *daemon) stuck() string {
+	d.cmd.Process.Signal(syscall.SIGQUIT)
+	select {
+	case <-d.exited:
+	case <-time.After(patience):
+	}
+	return tail(d.text(), 300)
 }
 
 // run runs a command of banset with this daemon's configuration.

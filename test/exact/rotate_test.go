@@ -88,7 +88,7 @@ func (l *logfile) awaitCommit() {
 	for _, d := range l.readers {
 		for !d.committed(st.Ino, st.Size) {
 			if waited := time.Since(began); waited > patience {
-				l.must(fmt.Errorf("%s never committed all of it", d.name))
+				l.must(fmt.Errorf("%s never committed all of it:\n%s", d.name, d.stuck()))
 			} else if waited > patience/6 && !asked {
 				asked = true
 				l.mercy.Add(1)
