@@ -53,13 +53,28 @@ type rig struct {
 }
 
 type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
+	mu   sync.Mutex
+	b    bytes.Buffer
+	grew chan struct{} // closed at the next line; nil: nobody waits for one
+}
+
+// grows is closed at the next line.
+func (l *logBuffer) grows() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.grew == nil {
+		l.grew = make(chan struct{})
+	}
+	return l.grew
 }
 
 func (l *logBuffer) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.grew != nil {
+		close(l.grew)
+		l.grew = nil
+	}
 	return l.b.Write(p)
 }
 
@@ -198,6 +213,7 @@ func (r *rig) until(what string, cond func(*judge.Judge) bool) {
 	r.t.Helper()
 	deadline := time.After(20 * time.Second)
 	for {
+		logged := r.log.grows()
 		r.mu.Lock()
 		ok, changed := cond(r.judge), r.changed
 		r.mu.Unlock()
@@ -206,6 +222,7 @@ func (r *rig) until(what string, cond func(*judge.Judge) bool) {
 		}
 		select {
 		case <-changed:
+		case <-logged:
 		case <-deadline:
 			r.t.Fatalf("never came: %s\nlog:\n%s\nfile:\n%s\nkernel:\n%s", what, r.log, r.text(), nfttest.Run(r.t, "nft", "list", "ruleset"))
 		}
