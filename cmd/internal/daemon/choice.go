@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,6 +54,7 @@ type choice struct {
 	wanted  chan struct{} // rung by a file that speaks while the journal is read
 	cut     time.Time     // what happened before it was the other's; zero: there was no other
 	fresh   bool          // the other was not read by this process: what it counted near the cut is not known
+	past    time.Time     // up to when the journal counted before this process; zero: it was not the origin then
 	wrote   time.Time     // when a file was last written to, as far as known
 	spoke   bool          // a file was read by this process
 	twins   []twin        // failures counted lately, oldest first
@@ -76,7 +78,7 @@ func newChoice(j *journalLog, from []source.Position) *choice {
 	case j.position.Cursor == "":
 		// The file, or nothing yet.
 	case read.After(c.wrote):
-		c.now = fromJournal
+		c.now, c.past = fromJournal, read
 	default:
 		c.cut, c.fresh = read, true
 	}
@@ -262,22 +264,35 @@ func (c *choice) counts(h policy.Hit, from origin) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	switch {
+	case from == fromFile && !c.past.IsZero() && !at.After(c.past.Add(tick)):
+		// A file whose place was not known is read again. What lies within the tick was brought by this journal, too.
+		c.dropTwin(h.Host, at, from, tick)
+		return false
 	case c.cut.IsZero() || at.After(c.cut.Add(near)):
 	case at.Before(c.cut.Add(-near)):
 		return false
 	case c.fresh && !at.After(c.cut):
 		return false
 	default:
-		for i, t := range c.twins {
-			if t.from != from && t.host == h.Host && t.at.Sub(at).Abs() <= near {
-				c.twins = append(c.twins[:i], c.twins[i+1:]...)
-				return false
-			}
+		if c.dropTwin(h.Host, at, from, near) {
+			return false
 		}
 	}
 	if len(c.twins) >= manyTwins {
 		c.twins = append(c.twins[:0], c.twins[manyTwins/2:]...)
 	}
 	c.twins = append(c.twins, twin{h.Host, at, from})
+	return true
+}
+
+// dropTwin forgets a failure of the other origin that is near in time, and reports whether there was one. c.mu is held.
+func (c *choice) dropTwin(host netip.Prefix, at time.Time, from origin, near time.Duration) bool {
+	i := slices.IndexFunc(c.twins, func(t twin) bool {
+		return t.from != from && t.host == host && t.at.Sub(at).Abs() <= near
+	})
+	if i < 0 {
+		return false
+	}
+	c.twins = slices.Delete(c.twins, i, i+1)
 	return true
 }

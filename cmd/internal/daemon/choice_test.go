@@ -49,6 +49,19 @@ func TestChoiceCountsOnce(t *testing.T) {
 			t.Errorf("after a start, %v from the cut: counts %v", after, got)
 		}
 	}
+	// A life ended before the place in the file was committed, and the journal was the origin. The file begins anew: what the
+	// journal counted then, or counts once more now, does not count again.
+	c = &choice{past: cut, cut: cut.Add(time.Second)}
+	for i, s := range []step{
+		{fromJournal, hit(a, 300*time.Millisecond), true}, {fromJournal, hit(a, 400*time.Millisecond), true},
+		{fromFile, hit(a, -time.Second), false}, {fromFile, hit(a, 2*time.Millisecond), false},
+		{fromFile, hit(a, 301*time.Millisecond), false}, {fromFile, hit(a, 401*time.Millisecond), false},
+		{fromFile, hit(a, 2*time.Second), true},
+	} {
+		if got := c.counts(s.hit, s.from); got != s.count {
+			t.Errorf("after a life that read the journal: step %d counts %v", i, got)
+		}
+	}
 	// Without a hand-over everything counts.
 	c = &choice{}
 	for range 3 * manyTwins {
