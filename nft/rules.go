@@ -226,9 +226,10 @@ func (s Set) keyType() uint32 {
 	return 8 // ipv6_addr
 }
 
-// SetSize is the size that a set has in the kernel, and in what nft(8) prints of it: a range is two elements there. Of a hash set's size only the lower 16 bits say how large its table
-// is made at once (nelem_hint of linux/rhashtable-types.h); with none of them set it begins with 64 buckets and is moved
-// again and again while a load goes on, which takes twice as long. So all of them are set.
+// SetSize is the size that a set has in the kernel, and in what nft(8) prints of it, in elements: a range is two there. Of
+// a hash set's size only the lower 16 bits say how large its table is made at once (nelem_hint of
+// linux/rhashtable-types.h); with none of them set it begins with 64 buckets and is moved again and again while a load
+// goes on, which takes twice as long. So all of them are set.
 func (c *Config) SetSize(s Set) uint32 {
 	if s.Ranges() {
 		return 2 * c.Size

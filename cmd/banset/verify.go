@@ -122,11 +122,7 @@ func (a *app) compare(ctx context.Context, c *config.Config, keeper *nft.Keeper)
 	thrifty()
 	r := verifyReport{Source: "daemon", Differs: []drift{}}
 	allow := judge.NewAllow(settings.Allow)
-	file, done, err := mirror.ReadContent(c.Blocklist, blocklistOptions(c))
-	if err != nil {
-		return r, fmt.Errorf("reading the blocklist: %w", err)
-	}
-	defer done()
+	var file mirror.Content // nil: the bans are what it says
 	bans := mirror.NewBook(c.IPv6Prefix, allow)
 	answer, err := control.CallEach(ctx, c.Socket, control.Request{Op: control.OpList}, func(x control.Ban) {
 		ban := policy.Ban{Host: x.Host, At: x.At.Unix(), Until: policy.Never, Policy: x.Policy, Failures: x.Failures}
@@ -138,7 +134,6 @@ func (a *app) compare(ctx context.Context, c *config.Config, keeper *nft.Keeper)
 	switch {
 	case errors.Is(err, control.ErrNoDaemon):
 		r.Source = "blocklist"
-		file = nil // it says what it says
 		b, err := a.readBook(c)
 		if err != nil {
 			return r, err
@@ -148,6 +143,12 @@ func (a *app) compare(ctx context.Context, c *config.Config, keeper *nft.Keeper)
 		return r, err
 	case answer.Error != "":
 		return r, &refusal{answer.Error, answer.Denied}
+	default:
+		var done func() error
+		if file, done, err = mirror.ReadContent(c.Blocklist, blocklistOptions(c)); err != nil {
+			return r, fmt.Errorf("reading the blocklist: %w", err)
+		}
+		defer done()
 	}
 	r.Bans = bans.Len()
 	p := a.startProgress(int64(r.Bans), func(n uint64) string { return plural(int(n), "ban") })

@@ -3,8 +3,12 @@ package match
 import (
 	"bytes"
 	"math/rand/v2"
+	"os"
+	"runtime/debug"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // naiveIndex is anchor.index by looking at one place after the other.
@@ -80,13 +84,7 @@ func TestAnchorAtEachPlace(t *testing.T) {
 // A needle is found wherever it is, whichever anchor it has.
 func TestNeedleIndex(t *testing.T) {
 	r := rand.New(rand.NewPCG(2, 9))
-	text := func(n int) []byte {
-		b := make([]byte, n)
-		for i := range b {
-			b[i] = "abABc \xff\x80"[r.IntN(8)]
-		}
-		return b
-	}
+	text := func(n int) []byte { return oddText(r, n) }
 	found := 0
 	for range 10_000 {
 		l := literal{string(text(minLiteral + r.IntN(3))), r.IntN(3) == 0}
@@ -164,4 +162,52 @@ func BenchmarkShifter(b *testing.B) {
 	}
 	b.ReportMetric(float64(looks), "looks")
 	b.ReportMetric(float64(stops), "stops")
+}
+
+// Where one case of the byte that is looked for is everywhere and the other nowhere, the portable search still ends soon
+// after what it finds: the page behind that can't be read.
+func TestFoldedSearchStopsSoon(t *testing.T) {
+	page := os.Getpagesize()
+	block, err := unix.Mmap(-1, 0, 3*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(block)
+	for _, text := range []string{"qx padding\n", "QX padding\n", "Qx padding\n", "zqqQX\n"} {
+		if err := unix.Mprotect(block[page:], unix.PROT_READ|unix.PROT_WRITE); err != nil {
+			t.Fatal(err)
+		}
+		for i := range block {
+			block[i] = text[i%len(text)]
+		}
+		if err := unix.Mprotect(block[page:], unix.PROT_NONE); err != nil {
+			t.Fatal(err)
+		}
+		n := newNeedle(literal{"qx", true})
+		found := 0
+		for pos := 0; pos < page-2*foldWindow; found++ {
+			at, ok := stops(func() int { return n.anchor.indexByte(block[pos:]) })
+			if !ok {
+				t.Fatalf("%q: a search from %d went on to %d", text, pos, page)
+			}
+			if !strings.EqualFold(string(block[pos+at:pos+at+2]), "qx") {
+				t.Fatalf("%q: found %q", text, block[pos+at:pos+at+2])
+			}
+			pos += at + 1
+		}
+		if want := (page - 2*foldWindow) / len(text); found < want {
+			t.Errorf("%q: found %d, want %d", text, found, want)
+		}
+	}
+}
+
+// stops reports whether f reads nothing that can't be read.
+func stops(f func() int) (at int, ok bool) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if recover() != nil {
+			ok = false
+		}
+	}()
+	return f(), true
 }

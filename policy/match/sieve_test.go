@@ -64,16 +64,19 @@ func TestSieveAgrees(t *testing.T) {
 	}
 }
 
+// oddText is n bytes of few kinds, so that literals of the same kinds are often in it.
+func oddText(r *rand.Rand, n int) []byte {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = "abABc \xff\x80"[r.IntN(8)]
+	}
+	return b
+}
+
 // A shifter finds each place where a needle is.
 func TestShifterFindsAll(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 7))
-	text := func(n int) []byte {
-		b := make([]byte, n)
-		for i := range b {
-			b[i] = "abABc \xff\x80"[r.IntN(8)]
-		}
-		return b
-	}
+	text := func(n int) []byte { return oddText(r, n) }
 	found := 0
 	for range 3000 {
 		var needles []needle

@@ -97,8 +97,8 @@ const (
 	perLook   = 10_000
 )
 
-// everything yields the elements of those bans, the most recently active hosts first, and after them the ranges that the interval sets ought to hold. The
-// time that is left of each counts from now, when the kernel is about to get it.
+// everything yields the elements of those bans, the most recently active hosts first, and after them the ranges that the
+// interval sets ought to hold. The time that is left of each counts from now, when the kernel is about to get it.
 func (k *Kernel) everything(ctx context.Context, bans []ledger.Place, yield func(nft.Element) bool) error {
 	elements := make([]nft.Element, 0, min(len(bans), perLook))
 	for look := firstLook; len(bans) > 0; look = perLook {

@@ -202,7 +202,9 @@ func newer(book *ledger.Ledger, line policy.Ban) bool {
 type Remembered struct {
 	Ban   policy.Ban
 	Filed bool // the file was known to hold exactly this
-	Gone  bool // the ban was lifted; the file may still hold its line. Of Ban only Host counts, and At and Until where they are known
+	// Gone: the ban was lifted; the file may still hold its line. Of Ban only Host counts, and At and Until where they are
+	// known.
+	Gone bool
 }
 
 // Load fills an empty book at a start, before anything runs: with what the state remembers, and then with what the
@@ -263,9 +265,9 @@ func (f *File) loadLines(j *judge.Judge, remembered iter.Seq[Remembered], known 
 		if err == nil {
 			f.existed = true
 			f.takeLines(j, lines, now)
-			// Otherwise the first look reads it.
-			if after, err := file.Stat(); err == nil && lines.changed == nil && identityOf(after) == identityOf(before) && f.accident == "" {
-				f.id = identityOf(after)
+			id := identityOf(before)
+			if after, err := file.Stat(); err == nil && identityOf(after) == id && lines.changed == nil && f.accident == "" {
+				f.id = id // otherwise the first look reads it
 			}
 			return nil
 		}

@@ -16,10 +16,10 @@ type head struct {
 // maxHeads bounds how many are kept for a log.
 const maxHeads = 256
 
-// beginning is the first bytes of s, printLen or all there are. nil: it is empty, or can't be read. moved: it is no longer
-// where it was listed.
+// beginning is the first bytes of s, which is compressed: printLen or all there are. nil: it is empty, or can't be read.
+// moved: it is no longer where it was listed.
 func (c *chain) beginning(s sibling) (text []byte, moved bool) {
-	if h, ok := c.heads[s.id]; ok && h.size == s.size && h.change == s.change && s.packed != "" {
+	if h, ok := c.heads[s.id]; ok && h.size == s.size && h.change == s.change {
 		return h.text, false
 	}
 	o, moved := openSibling(s)
@@ -28,13 +28,7 @@ func (c *chain) beginning(s sibling) (text []byte, moved bool) {
 	}
 	defer o.close()
 	var buf [printLen]byte
-	var err error
-	n := 0
-	if o.stream == nil {
-		n, _ = o.fd.ReadAt(buf[:], 0)
-		return bytes.Clone(buf[:n]), false
-	}
-	n, err = fill(o.stream, buf[:])
+	n, err := fill(o.stream, buf[:])
 	text = bytes.Clone(buf[:n])
 	if (err == nil || errors.Is(err, io.EOF)) && o.size == s.size {
 		if len(c.heads) >= maxHeads {

@@ -10,17 +10,22 @@ import (
 	"banset/cmd/internal/source"
 )
 
-func testRotateQuiet(t *testing.T, k Kind, way Way) {
-	l := k.New(t)
-	all := numbered(0, 40)
-	r := start(t, l.Open(nil), nil, nil)
-	for i, line := range all {
-		if i%5 == 4 {
+// writeRotating writes the lines, each once r has the one before, and rotates before every so many.
+func writeRotating(l Log, r *reader, way Way, lines []string, every int) {
+	for i, line := range lines {
+		if i%every == every-1 {
 			l.Rotate(way)
 		}
 		l.Write(line + "\n")
 		r.awaitLine(line)
 	}
+}
+
+func testRotateQuiet(t *testing.T, k Kind, way Way) {
+	l := k.New(t)
+	all := numbered(0, 40)
+	r := start(t, l.Open(nil), nil, nil)
+	writeRotating(l, r, way, all, 5)
 	r.stop()
 	same(t, r.lines(), all, way.Late)
 }
@@ -101,13 +106,7 @@ func testEveryRotation(t *testing.T, k Kind, way Way) {
 	l := k.New(t)
 	all := numbered(0, 16)
 	r := start(t, l.Open(nil), nil, nil)
-	for i, line := range all {
-		if i%4 == 3 {
-			l.Rotate(way)
-		}
-		l.Write(line + "\n")
-		r.awaitLine(line)
-	}
+	writeRotating(l, r, way, all, 4)
 	r.stop()
 	// More rotations while nobody reads.
 	more := numbered(100, 6)
