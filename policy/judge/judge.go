@@ -163,11 +163,7 @@ func (j *Judge) Hit(log string, h policy.Hit) Verdict {
 		v.Kind = Allowed
 		return v
 	}
-	if h.Host.IsSingleIP() {
-		v.Host = policy.HostPrefix(h.Host.Addr(), j.set.IPv6Prefix)
-	} else if h.Host.Addr().Is6() && h.Host.Bits() > j.set.IPv6Prefix {
-		v.Host, _ = h.Host.Addr().Prefix(j.set.IPv6Prefix)
-	}
+	v.Host = j.counted(h.Host)
 	at := v.At.Unix()
 	if h.Live {
 		j.forgetFuture(p.id, v.Host, at)
@@ -196,6 +192,31 @@ func (j *Judge) Hit(log string, h policy.Hit) Verdict {
 		v.Kind = Again
 	}
 	return v
+}
+
+// counted is the host or prefix that counts for what a line names.
+func (j *Judge) counted(host netip.Prefix) netip.Prefix {
+	if host.IsSingleIP() {
+		return policy.HostPrefix(host.Addr(), j.set.IPv6Prefix)
+	}
+	if host.Addr().Is6() && host.Bits() > j.set.IPv6Prefix {
+		host, _ = host.Addr().Prefix(j.set.IPv6Prefix)
+	}
+	return host
+}
+
+// Together is how many hits at once are best told to Expect.
+const Together = 64
+
+// Expect is told of hits just before each is judged: when very many hosts are tracked, all that is known of these is
+// then fetched together. It changes no verdict.
+func (j *Judge) Expect(hits []policy.Hit) {
+	j.windows.Expect(len(hits), func(i int) (window.PolicyID, netip.Prefix) {
+		if p := j.policies[hits[i].Policy]; p != nil && hits[i].Host.IsValid() {
+			return p.id, j.counted(hits[i].Host)
+		}
+		return 0, netip.Prefix{}
+	})
 }
 
 // setBack is how much later than now a failure may have been counted without the clock having been set back since.

@@ -53,6 +53,7 @@ type Book struct {
 	dirty   []uint64 // a bit for each slot that changed since the last Changed
 	gone    []key    // hosts that the store has and the Book has not
 	scratch []byte
+	fetched uint32 // means nothing: Expect needs it
 }
 
 type policyState struct {

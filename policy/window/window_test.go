@@ -2,6 +2,7 @@ package window
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"runtime"
@@ -339,6 +340,37 @@ func TestAddDoesNotAllocate(t *testing.T) {
 	}
 }
 
+// TestExpectChangesNothing tells a large Book of hosts that it has, had and never had.
+func TestExpectChangesNothing(t *testing.T) {
+	b, _ := bytesPerHost(expectFrom+1000, 3)
+	id := b.Policy("exim2-repeater")
+	for i := range 500 {
+		b.Forget(id, host4(i*7))
+	}
+	other := b.Policy("other")
+	before := contents(t, b)
+	failure := func(i int) (PolicyID, netip.Prefix) {
+		switch i % 4 {
+		case 0:
+			return PolicyID(99), netip.Prefix{}
+		case 1:
+			return other, host4(i)
+		case 2:
+			return id, netip.MustParsePrefix("2001:db8::/64")
+		}
+		return id, host4(i)
+	}
+	if n := testing.AllocsPerRun(1, func() { b.Expect(expectFrom+2000, failure) }); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if after := contents(t, b); !maps.EqualFunc(after, before, slices.Equal) {
+		t.Errorf("%d hosts before, other %d after", len(before), len(after))
+	}
+	if b.fetched == 0 {
+		t.Error("nothing was looked at")
+	}
+}
+
 func BenchmarkMemory(b *testing.B) {
 	for b.Loop() {
 		book, per := bytesPerHost(1_000_000, 9)
@@ -360,6 +392,36 @@ func BenchmarkAddHit(b *testing.B) {
 				book.Add(id, host4(int(uint64(x)*uint64(n)>>32)), at/1000, 10, time.Second)
 			}
 		})
+	}
+}
+
+// BenchmarkExpect is the failures of a block of a log, of hosts at random, told of before they are counted and not.
+func BenchmarkExpect(b *testing.B) {
+	for _, n := range []int{1000, 100_000, 1_000_000} {
+		for _, told := range []bool{false, true} {
+			b.Run(fmt.Sprintf("hosts=%d/told=%v", n, told), func(b *testing.B) {
+				book, _ := bytesPerHost(n, 9)
+				id := book.Policy("exim2-repeater")
+				x, at := uint32(1), int64(1_800_000_100)
+				block := make([]netip.Prefix, 1000)
+				for b.Loop() {
+					for i := range block {
+						x = x*1664525 + 1013904223
+						block[i] = host4(int(uint64(x) * uint64(n) >> 32))
+					}
+					for group := range slices.Chunk(block, expectAtOnce) {
+						if told {
+							book.Expect(len(group), func(i int) (PolicyID, netip.Prefix) { return id, group[i] })
+						}
+						for _, h := range group {
+							book.Add(id, h, at/1000, 10, time.Second)
+						}
+					}
+					at++
+				}
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/1000, "ns/failure")
+			})
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ import (
 	"banset/nft"
 	"banset/policy"
 	"banset/policy/blocklist"
+	"banset/policy/judge"
 	"banset/policy/ledger"
 	"banset/policy/window"
 )
@@ -152,9 +153,18 @@ func trackedHosts(args []string) error {
 	book := window.New(n)
 	id := book.Policy("exim2-repeater")
 	now := time.Now().Unix()
+	hosts := make([]netip.Prefix, judge.Together)
 	for f := range failures {
 		for i := range n {
-			book.Add(id, netip.PrefixFrom(attacker(i), 32), now-int64(failures-f)*60, failures+1, policy.Forever)
+			// As the judge does it.
+			at := i % len(hosts)
+			if at == 0 {
+				for j := range hosts {
+					hosts[j] = netip.PrefixFrom(attacker(min(i+j, n-1)), 32)
+				}
+				book.Expect(len(hosts), func(i int) (window.PolicyID, netip.Prefix) { return id, hosts[i] })
+			}
+			book.Add(id, hosts[at], now-int64(failures-f)*60, failures+1, policy.Forever)
 		}
 	}
 	took := time.Since(began)

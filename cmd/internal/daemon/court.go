@@ -257,6 +257,9 @@ func (c *court) hear(f finding) {
 		c.told = slices.Grow(c.told, min(len(f.hits), maxTold-len(c.told)))
 	}
 	for i := range f.hits {
+		if i%judge.Together == 0 {
+			c.judge.Expect(f.hits[i:min(i+judge.Together, len(f.hits))])
+		}
 		if c.hit(f.log, &f.hits[i]); len(c.told) == maxTold {
 			c.report(maxTold)
 		}
