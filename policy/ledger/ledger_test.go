@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
 
 	"banset/policy"
 )
@@ -400,6 +401,33 @@ func TestNoAllocations(t *testing.T) {
 // BenchmarkMemory measures a book whose copies hold it all, and one that nobody has been told of yet:
 //
 //	go test -run '^$' -bench Memory ./policy/ledger
+//
+// TestWorkInPieces takes what waits for a copy piece by piece, which must not copy what is left each time.
+func TestWorkInPieces(t *testing.T) {
+	const n, piece = 100_000, 500
+	l := New(0, isHost)
+	for i := range n {
+		l.Take(policy.Ban{Host: netip.PrefixFrom(netip.AddrFrom4([4]byte{198, byte(i >> 16), byte(i >> 8), byte(i)}), 32), At: 1, Until: 1 << 40})
+	}
+	seen := make(map[netip.Prefix]bool, n)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for len(seen) < n {
+		bans, _ := l.Work(State, piece)
+		if len(bans) == 0 {
+			t.Fatalf("%d of %d were taken", len(seen), n)
+		}
+		for _, b := range bans {
+			seen[b.Host] = true
+		}
+		l.Done(State, true)
+	}
+	runtime.ReadMemStats(&after)
+	if per := (after.TotalAlloc - before.TotalAlloc) / n; per > 3*uint64(unsafe.Sizeof(policy.Ban{})) {
+		t.Errorf("%d bytes are allocated for each ban", per)
+	}
+}
+
 func BenchmarkMemory(b *testing.B) {
 	const n = 1_000_000
 	heap := func() int64 {

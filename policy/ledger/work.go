@@ -185,7 +185,7 @@ func (l *Ledger) sortQueue(c Copy) {
 func (l *Ledger) take(c Copy, n int, wanted func(*record) bool) (bans []policy.Ban, gone []netip.Prefix) {
 	w := &l.work[c]
 	queue := w.queue
-	bans = make([]policy.Ban, 0, min(n, 1<<14))
+	bans = make([]policy.Ban, 0, min(n, w.waiting))
 	var left []uint32 // waits, and was not wanted
 	i := 0
 	for ; i < len(queue) && n > 0; i++ {
@@ -211,7 +211,9 @@ func (l *Ledger) take(c Copy, n int, wanted func(*record) bool) (bans []policy.B
 		}
 	}
 	if w.waiting > 0 {
-		w.queue = append(left, queue[i:]...)
+		if w.queue = queue[i:]; len(left) > 0 { // else nothing is copied: a million are taken piece by piece
+			w.queue = append(left, queue[i:]...)
+		}
 	}
 	slices.SortFunc(bans, latestFirst)
 	return bans, gone

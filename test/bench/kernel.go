@@ -93,6 +93,9 @@ func (b *bench) manyBans(n int, conf string, book float64) error {
 		return err
 	}
 	defer d.stop()
+	if !b.quick {
+		time.Sleep(10 * time.Second) // until all of it is in the state, too
+	}
 	most, err := statusBytes(d.cmd.Process.Pid, "VmHWM")
 	if err != nil {
 		return err

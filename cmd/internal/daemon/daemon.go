@@ -245,6 +245,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		return err
 	}
 	start(c)
+	d.memory.after = d.kernel.Ready()
 	start(d.memory)
 	start(d.kernel)
 	start(&fileTask{d.file})

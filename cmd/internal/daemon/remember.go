@@ -32,7 +32,7 @@ const (
 	commitRarely = 30 * time.Second
 	// bansAtOnce is how many bans one transaction takes at the most: those of a large blocklist would take several times the
 	// memory of the book.
-	bansAtOnce = 50_000
+	bansAtOnce = 30_000
 )
 
 // buckets says where the state keeps each part of the judge's memory.
@@ -56,10 +56,13 @@ type memory struct {
 	// unsaved is what a failed commit left, by bucket and key.
 	unsaved map[string]state.Change
 	thrift  thrift
+	// after is closed when there may be commits that nobody demands: what a start takes all at once is its peak.
+	after <-chan struct{}
 }
 
 func newMemory(path string, store *state.Store, c *court, log *slog.Logger) *memory {
 	m := &memory{path: path, store: store, court: c, log: log, wake: make(chan struct{}, 1), demand: make(chan chan struct{}), ready: make(chan struct{})}
+	m.after = closed
 	m.thrift.begin()
 	close(m.ready)
 	return m
@@ -95,7 +98,8 @@ func (m *memory) save(ctx context.Context) {
 
 func (m *memory) Run(ctx context.Context) error {
 	trouble, pause := "", commitSoon
-	wake := m.wake
+	var wake <-chan struct{} // nil: commits wait
+	after := m.after
 	var rest, calm <-chan time.Time // nil: nothing to wait for
 	for {
 		var done chan struct{}
@@ -104,6 +108,9 @@ func (m *memory) Run(ctx context.Context) error {
 			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
 			defer cancel()
 			return m.commit(last)
+		case <-after:
+			wake, after = m.wake, nil
+			continue
 		case <-rest:
 			wake, rest = m.wake, nil
 			continue

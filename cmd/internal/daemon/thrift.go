@@ -17,7 +17,7 @@ const (
 	garbage      = 6 << 20 // bytes
 	mostPercent  = 100     // of what lives: Go's default
 	fewPercent   = 20
-	startPercent = 10 // at a start, which fills the book
+	startPercent = 5 // at a start, which fills the book, and in a burst
 )
 
 // calmAfter is how long after a burst memory is given back: not in the middle of it, and not again and again.
@@ -45,7 +45,11 @@ func (t *thrift) worked(changes int) {
 	for _, s := range held {
 		sum += s.Value.Uint64()
 	}
-	live := t.adjust()
+	least := fewPercent
+	if changes >= manyChanges {
+		least = startPercent
+	}
+	live := t.adjust(least)
 	if changes >= manyChanges || sum > live+max(garbage, live/100*fewPercent) {
 		t.burst.Store(true)
 	}
@@ -56,17 +60,18 @@ func (t *thrift) calm() {
 	t.burst.Store(false)
 	runtime.GC() // what lies in a sync.Pool goes with the second collection, and FreeOSMemory is one
 	debug.FreeOSMemory()
-	t.adjust()
+	t.adjust(fewPercent)
 }
 
-// adjust sets how much the heap may grow until the next collection, and returns what lived at the last one.
-func (t *thrift) adjust() (live uint64) {
+// adjust sets how much the heap may grow until the next collection, at least so many percent, and returns what lived at
+// the last one.
+func (t *thrift) adjust(least int) (live uint64) {
 	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 	metrics.Read(sample)
 	live = sample[0].Value.Uint64()
 	percent := mostPercent
 	if live > 0 {
-		percent = int(min(max(garbage*100/live, fewPercent), mostPercent))
+		percent = int(min(max(garbage*100/live, uint64(least)), mostPercent))
 	}
 	// Setting it stops the world for a moment: not for a little.
 	if d := percent - t.percent; d > t.percent/4 || -d > t.percent/4 {
