@@ -25,72 +25,107 @@ type blockSums struct {
 
 // readBlocks reads r to its end and hands it over in blocks of whole lines, as a source does: each line ends with "\n",
 // or "\r\n", is at most source.MaxLine long without its end, and the last one counts even without its end. A block
-// is valid until yield returns.
-func readBlocks(r io.Reader, yield func([]byte) error) (sums blockSums, err error) {
-	buf := make([]byte, 0, blockSize+1) // and a byte for the last line's end
-	skipping := false                   // the rest of a line whose head was handed over
-	for {
-		n, err := r.Read(buf[len(buf):blockSize])
-		last := err == io.EOF
-		failed := err != nil && !last
-		sums.bytes += uint64(n)
-		buf = buf[:len(buf)+n]
-		if skipping {
-			end := bytes.IndexByte(buf, '\n') + 1
-			if end == 0 {
-				switch {
-				case failed:
-					return sums, err
-				case last:
-					return sums, nil
-				}
-				buf = buf[:0]
-				continue
-			}
-			skipping = false
-			buf = buf[:copy(buf, buf[end:])]
-		}
-		if last && len(buf) > 0 && buf[len(buf)-1] != '\n' {
-			buf = append(buf, '\n')
-		}
-		end := bytes.LastIndexByte(buf, '\n') + 1
-		rest := buf[end:]
-		if len(rest) > source.MaxLine+1 { // a "\r" does not count
-			end += source.MaxLine
-			buf[end] = '\n'
-			end++
-			rest, skipping = nil, true
-			sums.cut++
-		}
-		if block := trim(buf[:end], &sums.cut); len(block) > 0 {
-			if err := yield(block); err != nil {
-				return sums, err
+// is valid until yield returns, and must not be changed.
+func readBlocks(r io.Reader, yield func([]byte) error) (blockSums, error) {
+	c := &cutter{yield: yield}
+	var err error
+	if w, ok := r.(io.WriterTo); ok { // a decompressor, whose memory need not be copied
+		_, err = w.WriteTo(c)
+	} else {
+		buf := make([]byte, blockSize)
+		for err == nil {
+			var n int
+			n, err = r.Read(buf)
+			if _, refused := c.Write(buf[:n]); refused != nil {
+				err = refused
 			}
 		}
-		switch {
-		case failed:
-			return sums, err
-		case last:
-			return sums, nil
+		if err == io.EOF {
+			err = nil
 		}
-		buf = buf[:copy(buf[:blockSize], rest)]
 	}
+	if err == nil {
+		err = c.end()
+	}
+	return c.sums, err
 }
 
-// trim cuts the lines of a block that are too long, in place.
-func trim(block []byte, cut *uint64) []byte {
+// A cutter cuts a text that is written to it into blocks of whole lines. Whole lines are handed over where they lie.
+type cutter struct {
+	yield    func([]byte) error
+	part     []byte // the beginning of a line, up to longest
+	skipping bool   // the rest of a line whose head was handed over
+	scratch  []byte
+	sums     blockSums
+}
+
+// longest is a line that is not too long, with its end.
+const longest = source.MaxLine + len("\r\n")
+
+func (c *cutter) Write(p []byte) (n int, err error) {
+	n = len(p)
+	c.sums.bytes += uint64(n)
+	for len(p) > 0 && err == nil {
+		switch {
+		case c.skipping:
+			end := bytes.IndexByte(p, '\n') + 1
+			if c.skipping = end == 0; c.skipping {
+				return n, nil
+			}
+			p = p[end:]
+		case len(c.part) > 0:
+			some := p[:min(len(p), longest-len(c.part))]
+			end := bytes.IndexByte(some, '\n') + 1
+			if end > 0 {
+				some = some[:end]
+			}
+			p = p[len(some):]
+			c.part = append(c.part, some...)
+			if c.skipping = end == 0 && len(c.part) == longest; c.skipping {
+				c.part[source.MaxLine] = '\n'
+				c.part = c.part[:source.MaxLine+1]
+				c.sums.cut++
+			}
+			if c.skipping || end > 0 {
+				err = c.yield(c.trim(c.part))
+				c.part = c.part[:0]
+			}
+		default:
+			if end := bytes.LastIndexByte(p, '\n') + 1; end > 0 {
+				err = c.yield(c.trim(p[:end]))
+				p = p[end:]
+			}
+			some := p[:min(len(p), longest-1)]
+			c.part = append(c.part, some...)
+			p = p[len(some):]
+		}
+	}
+	return n, err
+}
+
+// end is told that nothing else comes: the last line may have no end.
+func (c *cutter) end() error {
+	if len(c.part) == 0 {
+		return nil
+	}
+	return c.yield(c.trim(append(c.part, '\n')))
+}
+
+// trim cuts the lines of a block that are too long.
+func (c *cutter) trim(block []byte) []byte {
 	if !needsTrim(block) {
 		return block
 	}
-	out := block[:0]
+	out := c.scratch[:0]
 	for line := range bytes.Lines(block) {
 		line = bytes.TrimSuffix(line[:len(line)-1], []byte("\r"))
 		if len(line) > source.MaxLine {
 			line = line[:source.MaxLine]
-			*cut++
+			c.sums.cut++
 		}
 		out = append(append(out, line...), '\n')
 	}
+	c.scratch = out
 	return out
 }
 
@@ -137,13 +172,13 @@ func unpacked(r io.Reader) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, fmt.Errorf("gzip: %w", err)
 		}
-		return whole{z}, nil
+		return z, nil
 	case bytes.HasPrefix(head, zstdMagic):
 		z, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(128<<20))
 		if err != nil {
 			return nil, fmt.Errorf("zstd: %w", err)
 		}
-		return whole{z.IOReadCloser()}, nil
+		return z.IOReadCloser(), nil
 	case bytes.HasPrefix(head, xzMagic):
 		z, err := xz.ReaderConfig{DictCap: 1 << 26}.NewReader(in)
 		if err != nil {
@@ -151,8 +186,12 @@ func unpacked(r io.Reader) (io.ReadCloser, error) {
 		}
 		return whole{io.NopCloser(z)}, nil
 	}
-	return io.NopCloser(in), nil
+	return io.NopCloser(readerFunc(in.Read)), nil // no more at once than a block
 }
+
+type readerFunc func([]byte) (int, error)
+
+func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 // A whole reads as much as it is asked for, where a decompressor would give what it has at hand.
 type whole struct{ io.ReadCloser }

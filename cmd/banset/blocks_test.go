@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"strings"
 	"testing"
@@ -34,8 +35,14 @@ func linesOf(text string) (lines []string, cut uint64) {
 // checkBlocks reads text in pieces of at most the given size and compares it with the oracle.
 func checkBlocks(t *testing.T, text string, piece int) {
 	t.Helper()
+	for name, r := range map[string]io.Reader{"read": pieces{strings.NewReader(text), piece}, "written": &writerTo{pieces{strings.NewReader(text), piece}, piece}} {
+		checkCut(t, name, r, text, piece)
+	}
+}
+
+func checkCut(t *testing.T, name string, r io.Reader, text string, piece int) {
+	t.Helper()
 	var got []string
-	r := pieces{strings.NewReader(text), piece}
 	sums, err := readBlocks(r, func(block []byte) error {
 		if len(block) == 0 || block[len(block)-1] != '\n' {
 			t.Fatalf("a block of %d bytes does not end with a line", len(block))
@@ -50,12 +57,12 @@ func checkBlocks(t *testing.T, text string, piece int) {
 	}
 	want, cut := linesOf(text)
 	if len(got) != len(want) || sums.cut != cut || sums.bytes != uint64(len(text)) {
-		t.Fatalf("pieces of %d: %d lines, %d cut, %d bytes; want %d, %d, %d", piece, len(got), sums.cut, sums.bytes,
+		t.Fatalf("%s in pieces of %d: %d lines, %d cut, %d bytes; want %d, %d, %d", name, piece, len(got), sums.cut, sums.bytes,
 			len(want), cut, len(text))
 	}
 	for i := range got {
 		if got[i] != want[i] {
-			t.Fatalf("pieces of %d: line %d is %.80q (%d bytes), want %.80q (%d)", piece, i, got[i], len(got[i]), want[i], len(want[i]))
+			t.Fatalf("%s in pieces of %d: line %d is %.80q (%d bytes), want %.80q (%d)", name, piece, i, got[i], len(got[i]), want[i], len(want[i]))
 		}
 	}
 }
@@ -66,6 +73,32 @@ type pieces struct {
 }
 
 func (p pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), p.most)]) }
+
+// A writerTo writes what it has by itself, as decompressors do, and looks whether anybody changed it.
+type writerTo struct {
+	pieces
+	size int
+}
+
+func (r *writerTo) WriteTo(w io.Writer) (sum int64, err error) {
+	buf := make([]byte, r.size)
+	for {
+		n, err := r.Read(buf)
+		was := string(buf[:n])
+		wrote, refused := w.Write(buf[:n])
+		sum += int64(wrote)
+		switch {
+		case string(buf[:n]) != was:
+			return sum, errors.New("what was written was changed")
+		case refused != nil:
+			return sum, refused
+		case err == io.EOF:
+			return sum, nil
+		case err != nil:
+			return sum, err
+		}
+	}
+}
 
 func TestReadBlocks(t *testing.T) {
 	long := strings.Repeat("x", source.MaxLine)
@@ -104,9 +137,10 @@ func TestReadBlocksError(t *testing.T) {
 	if err != io.ErrClosedPipe || n != 2 {
 		t.Errorf("%d bytes, %v", n, err)
 	}
-	_, err = readBlocks(strings.NewReader("a\n"), func([]byte) error { return io.ErrShortBuffer })
-	if err != io.ErrShortBuffer {
-		t.Errorf("yield's error becomes %v", err)
+	for _, r := range []io.Reader{strings.NewReader("a\n"), pieces{strings.NewReader("a\n"), 9}} {
+		if _, err = readBlocks(r, func([]byte) error { return io.ErrShortBuffer }); err != io.ErrShortBuffer {
+			t.Errorf("yield's error becomes %v", err)
+		}
 	}
 }
 

@@ -142,7 +142,7 @@ func readLog(in *os.File, show *progress, yield func([]byte) error) (blockSums, 
 	head := make([]byte, magicSize)
 	n, err := in.ReadAt(head, 0)
 	if !isPacked(head[:n]) && (err == nil || err == io.EOF) {
-		return readMapped(in, func(n int) { show.done.Add(int64(n)) }, yield)
+		return readPlain(in, func(n int) { show.done.Add(int64(n)) }, yield)
 	}
 	plain, err := unpacked(&countingReader{in, &show.done})
 	if err != nil {
