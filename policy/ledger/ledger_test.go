@@ -398,10 +398,6 @@ func TestNoAllocations(t *testing.T) {
 	}
 }
 
-// BenchmarkMemory measures a book whose copies hold it all, and one that nobody has been told of yet:
-//
-//	go test -run '^$' -bench Memory ./policy/ledger
-//
 // TestWorkInPieces takes what waits for a copy piece by piece, which must not copy what is left each time.
 func TestWorkInPieces(t *testing.T) {
 	const n, piece = 100_000, 500
@@ -428,6 +424,9 @@ func TestWorkInPieces(t *testing.T) {
 	}
 }
 
+// BenchmarkMemory measures a book whose copies hold it all, and one that nobody has been told of yet:
+//
+//	go test -run '^$' -bench Memory ./policy/ledger
 func BenchmarkMemory(b *testing.B) {
 	const n = 1_000_000
 	heap := func() int64 {
