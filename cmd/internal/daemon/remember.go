@@ -32,7 +32,7 @@ const (
 	commitRarely = 30 * time.Second
 	// bansAtOnce is how many bans one transaction takes at the most: those of a large blocklist would take several times the
 	// memory of the book.
-	bansAtOnce = 30_000
+	bansAtOnce = 10_000
 )
 
 // buckets says where the state keeps each part of the judge's memory.
@@ -109,6 +109,7 @@ func (m *memory) Run(ctx context.Context) error {
 			defer cancel()
 			return m.commit(last)
 		case <-after:
+			m.thrift.calm() // what the start took is not to be below what the first commits take
 			wake, after = m.wake, nil
 			continue
 		case <-rest:
