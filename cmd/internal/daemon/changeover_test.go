@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -8,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"banset/cmd/internal/source/journal"
 	"banset/policy"
 	"banset/policy/config"
 	"banset/policy/judge"
@@ -118,6 +120,49 @@ func TestChangesOver(t *testing.T) {
 		s.all(fromFile)
 		s.send(time.Now(), true, true)
 		s.all(fromFile)
+	}
+}
+
+// TestTurnWithinAChunk: the journal's turn ends while what it brought waits to be judged. It is judged all the same, or it
+// would be read and remembered a second time, and the file's next failure of that host would be taken for it.
+func TestTurnWithinAChunk(t *testing.T) {
+	s := newScene(t)
+	j := s.choice().journal
+	for range cap(s.court.found) { // so that nothing else finds room
+		if err := s.court.send(t.Context(), finding{}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.send(time.Now(), false, true)
+	s.journal.Settle()
+	until, end := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- j.read(t.Context(), until, journal.Options{}) }()
+	remembered := func() int {
+		s.choice().mu.Lock()
+		defer s.choice().mu.Unlock()
+		return len(s.choice().twins)
+	}
+	for remembered() == 0 {
+		time.Sleep(time.Millisecond) // nobody is told
+	}
+	end()
+	select {
+	case err := <-done:
+		t.Fatalf("what was read is not judged: %v", err)
+	case <-time.After(20 * time.Millisecond):
+	}
+	for range cap(s.court.found) {
+		<-s.court.found
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if f := <-s.court.found; len(f.hits) != 1 || j.position.Cursor != f.next.Cursor {
+		t.Errorf("%d failures are judged, up to %q of %q", len(f.hits), f.next.Cursor, j.position.Cursor)
+	}
+	if n := remembered(); n != 1 {
+		t.Errorf("%d failures are remembered", n)
 	}
 }
 

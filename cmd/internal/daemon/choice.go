@@ -206,7 +206,7 @@ func (c *choice) readJournal(ctx context.Context) error {
 		case <-inner.Done():
 		}
 	}()
-	err := c.journal.read(inner, o)
+	err := c.journal.read(ctx, inner, o)
 	cancel()
 	<-heard
 	if err != nil || ctx.Err() != nil {
@@ -215,7 +215,7 @@ func (c *choice) readJournal(ctx context.Context) error {
 	// The journal has a message before any file does: what it has now is its own, what comes is the file's.
 	now := time.Now()
 	o.ToEnd = true
-	if err := c.journal.read(ctx, o); err != nil && !errors.Is(err, context.Canceled) {
+	if err := c.journal.read(ctx, ctx, o); err != nil && !errors.Is(err, context.Canceled) {
 		return err
 	}
 	if ctx.Err() != nil {

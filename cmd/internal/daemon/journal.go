@@ -55,13 +55,14 @@ func newJournalLog(l *logs, p *config.Policy, from []source.Position, since time
 // run reads the journal until ctx ends; where there is a choice, whenever the journal is the chosen one.
 func (j *journalLog) run(ctx context.Context) error {
 	if j.choice == nil {
-		return j.read(ctx, journal.Options{})
+		return j.read(ctx, ctx, journal.Options{})
 	}
 	return j.choice.run(ctx)
 }
 
-// read reads the journal from the policy's position on.
-func (j *journalLog) read(ctx context.Context, o journal.Options) error {
+// read reads the journal from the policy's position on, until the second context ends. What is read by then is judged as
+// long as the first one lasts: a choice remembers what was counted, and must not see it twice.
+func (j *journalLog) read(ctx, until context.Context, o journal.Options) error {
 	o.Key, o.Logger, o.Directory = j.key, j.logs.log, j.logs.journalDir
 	if j.position.Cursor != "" {
 		o.From = []source.Position{j.position}
@@ -78,7 +79,7 @@ func (j *journalLog) read(ctx context.Context, o journal.Options) error {
 		delete(j.logs.reading, j)
 		j.logs.mu.Unlock()
 	}()
-	return src.Run(ctx, func(ctx context.Context, c source.Chunk) error {
+	return src.Run(until, func(_ context.Context, c source.Chunk) error {
 		if err := j.logs.judge(ctx, j.reader, c, fromJournal); err != nil {
 			return err
 		}

@@ -37,6 +37,9 @@ func (c *court) send(ctx context.Context, f finding, lanes []*lane) error {
 		}
 		return nil
 	case <-ctx.Done():
+		for _, l := range lanes {
+			l.waiting.Add(-1)
+		}
 		return ctx.Err()
 	}
 }

@@ -85,3 +85,22 @@ func TestBacklogDelaysNoLiveLog(t *testing.T) {
 		t.Error("a ban")
 	}
 }
+
+// What could not be sent does not wait: the log's next live lines are live.
+func TestNotSent(t *testing.T) {
+	c := newCourt(judge.New(judge.Settings{}), slog.New(slog.DiscardHandler))
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	log := []*lane{new(lane)}
+	for range cap(c.found) {
+		c.found <- finding{}
+	}
+	if err := c.send(over, finding{}, log); err == nil {
+		t.Fatal("sent")
+	}
+	soon, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := c.send(soon, finding{live: true}, log); err != nil || len(c.foundLive) != 1 {
+		t.Errorf("%d live findings, %v", len(c.foundLive), err)
+	}
+}
