@@ -156,7 +156,8 @@ func (k *Keeper) Replace(ctx context.Context, elements iter.Seq[Element]) error 
 }
 
 // replaceSafely sees to it that what stands protects until what replaces it does. A transaction of more than
-// maxElements is too large for the kernel's memory; so when there are more, a second table protects meanwhile.
+// maxElements is too large for the kernel's memory, and ranges are in force only a moment after it (see replacing); so
+// then a second table protects meanwhile.
 func (k *Keeper) replaceSafely(ctx context.Context, elements iter.Seq[Element]) error {
 	table, err := k.readTable(ctx)
 	if err != nil {
@@ -177,14 +178,15 @@ func (k *Keeper) replaceSafely(ctx context.Context, elements iter.Seq[Element]) 
 		}
 		// What somebody did while we did not listen is in that table, if it was about ours: once more, and listening.
 	}
-	n, size, room := 0, 0, k.command.limit-2*k.slack()
+	n, size, room, ranges := 0, 0, k.command.limit-2*k.slack(), false
 	for e := range elements {
 		size += e.size()
-		if n++; n > maxElements || size > room {
+		ranges = ranges || e.Set.Ranges()
+		if n++; n > maxElements || size > room || ranges {
 			break
 		}
 	}
-	if n <= maxElements && size <= room {
+	if n <= maxElements && size <= room && !ranges {
 		return k.replace(ctx, &k.config, k.tableFlags(), elements, maxElements)
 	}
 	spare := k.config.spare()

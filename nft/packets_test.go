@@ -278,7 +278,7 @@ func TestNoGap(t *testing.T) {
 		c := banned
 		c.Timeout += time.Duration(i) * time.Second
 		apply(t, k, c)
-		// Ranges around it come and go. When they alone replace each other, the kernel's tree leaks.
+		// Ranges around it come and go.
 		apply(t, k, add("192.0.2.0/25", 0))
 		apply(t, k, add("192.0.2.0/26", 0), add("192.0.2.64/26", 0), del("192.0.2.0/25"))
 		apply(t, k, del("192.0.2.0/26"), del("192.0.2.64/26"))
