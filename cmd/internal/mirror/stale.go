@@ -22,6 +22,9 @@ import (
 //     it is the person's will, but for one that was saved before they can have seen that it is back; and so it is when
 //     nothing else differs, or staleFor after the change.
 //
+// A host's line may have changed more than once. A text that has it as it was before any of these changes known to us is
+// from before that one; and that it is as it is now says nothing, because so it may have been before.
+//
 // Reading is seen by inotify's IN_ACCESS. Where there is no inotify, it is taken that somebody reads all the time.
 
 // staleFor is how long a text may have been on somebody's screen for the rules 2 and 3.
@@ -46,16 +49,30 @@ type recent struct {
 // maxReads bounds the writes whose readers are remembered.
 const maxReads = 256
 
-// A recentLine takes 60 bytes with its host: a flood brings as many as are remembered.
+// A recentLine takes 92 bytes with its host: a flood brings as many as are remembered.
 type recentLine struct {
-	until    int64         // with line: what the file had of the host
-	at       time.Duration // since recent.began
-	write    uint64
-	line     bool
-	restored bool // put back by rule 3
+	was      ending        // what the file had of the host before the last change
+	old      ending        // and before the first one of those that followed each other within staleFor
+	at       time.Duration // of the last change, since recent.began
+	write    uint64        // the last change's
+	first    uint64        // the first one's
+	restored bool          // put back by rule 3
 }
 
-func (l *recentLine) before() ending { return ending{l.line, l.until} }
+// changed reports in which write the file's line of the host was changed from how the text has it; 0: in none of ours.
+func (l *recentLine) changed(inFile, ours ending) uint64 {
+	switch {
+	case inFile == ours:
+	case inFile == l.was:
+		return l.write
+	case inFile == l.old:
+		return l.first
+	}
+	return 0
+}
+
+// tells reports whether a text that has the line as it is now was written after the change.
+func (l *recentLine) tells(ours ending) bool { return l.first == l.write && ours != l.was }
 
 // ending is what counts of a host's line: whether there is one, and its end.
 type ending struct {
@@ -107,7 +124,10 @@ func (r *recent) wrote(now time.Time, before map[netip.Prefix]ending) {
 			slot = r.lines.Insert(key)
 		}
 		l := r.lines.At(slot)
-		l.line, l.until, l.at, l.write = was.line, was.until, now.Sub(r.began), r.write
+		if l.first == 0 || now.Sub(r.began)-l.at >= staleFor {
+			l.old, l.first = was, r.write
+		}
+		l.was, l.at, l.write = was, now.Sub(r.began), r.write
 	}
 }
 
@@ -118,28 +138,34 @@ func (r *recent) stale(book *ledger.Ledger, file *blocklist.File, allowed func(n
 		return nil
 	}
 	seen := uint64(0) // the last write that the text has something of
-	var back []uint32
+	type change struct {
+		slot  uint32
+		write uint64
+	}
+	var back []change
 	for slot := range r.lines.Slots() {
 		l, host := r.lines.At(slot), r.lines.Key(slot).Host()
 		if !book.Holds(ledger.File, host) {
 			continue // what we know of it is not what was there
 		}
 		switch inFile, ours := endingIn(file, host), endingOf(book, host); {
-		case inFile == ours && ours != l.before():
+		case inFile == ours && l.tells(ours):
 			seen = max(seen, l.write)
 		case inFile.line && inFile.until <= now.Unix():
 			// A ban that is over leaves the file, whoever put its line there.
-		case inFile == l.before() && ours != l.before():
-			back = append(back, slot)
+		default:
+			if write := l.changed(inFile, ours); write > 0 {
+				back = append(back, change{slot, write})
+			}
 		}
 	}
 	var sure, doubtful []netip.Prefix
-	for _, slot := range back {
-		l, host := r.lines.At(slot), r.lines.Key(slot).Host()
-		if l.write <= seen {
+	for _, c := range back {
+		l, host := r.lines.At(c.slot), r.lines.Key(c.slot).Host()
+		if c.write <= seen {
 			continue
 		}
-		switch before, after := r.readers(l.write, now); {
+		switch before, after := r.readers(c.write, now); {
 		case !after:
 			sure = append(sure, host)
 		case before && now.Sub(r.began)-l.at < staleFor && (!l.restored || now.Sub(r.began)-l.at < r.unseen):

@@ -209,6 +209,30 @@ func TestStaleSaveUnchanged(t *testing.T) {
 	r.settled()
 }
 
+// TestStaleSaveOfMoreChanges: a line that is in the text as it is now, but was so before too, does not show that the text
+// is new; and one that is there as it was two changes ago shows that it is old.
+func TestStaleSaveOfMoreChanges(t *testing.T) {
+	r := newRig(t, "")
+	r.takeMany(0, 3)
+	r.settled()
+	screen := r.text()
+	lifted, longer, short := netip.MustParsePrefix(host(1000)), host(1001), host(1002)
+	r.take(lifted.Addr().String()+"/32", time.Hour)
+	r.take(longer, time.Hour)
+	r.take(short, time.Hour)
+	r.inStep()
+	r.do(t.Context(), func(j *judge.Judge) { j.Pardon(lifted) })
+	r.take(longer, 2*time.Hour)
+	r.inStep()
+	r.verify() // somebody reads it
+	r.write(screen + "203.0.113.5\n")
+	r.banned("203.0.113.5/32", true)
+	r.inStep()
+	r.banned(lifted.String(), false)
+	r.banned(longer, true)
+	r.banned(short, true)
+}
+
 // TestStaleSaveInsisted: what may be a will is one the second time.
 func TestStaleSaveInsisted(t *testing.T) {
 	nfttest.Clean(t)
