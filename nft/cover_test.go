@@ -1,7 +1,6 @@
 package nft
 
 import (
-	"net"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -33,20 +32,7 @@ func TestNoGapInRanges(t *testing.T) {
 			}
 		}
 	}()
-	var stop atomic.Bool
-	done := make(chan int)
-	go l.peer.Do(func() {
-		sent := 0
-		defer func() { done <- sent }()
-		c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(banned)}, &net.UDPAddr{IP: net.ParseIP(nfttest.Here4), Port: port})
-		if err != nil {
-			return
-		}
-		defer c.Close()
-		for ; !stop.Load(); sent++ {
-			c.Write([]byte("leaked"))
-		}
-	})
+	cease := l.fire(banned)
 	for i := range 1000 {
 		whole.Timeout = time.Hour + time.Duration(i)*time.Second
 		apply(t, k, whole)
@@ -58,8 +44,7 @@ func TestNoGapInRanges(t *testing.T) {
 			}
 		}
 	}
-	stop.Store(true)
-	sent := <-done
+	sent := cease()
 	l.datagram(nfttest.There4, "last")
 	<-quiet
 	if n := leaked.Load(); n > 0 {

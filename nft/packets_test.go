@@ -252,20 +252,14 @@ func TestReject(t *testing.T) {
 	}
 }
 
-// Under fire from a banned host nothing gets through while its ban is replaced, rules are repaired, and the whole
-// table is made anew.
-func TestNoGap(t *testing.T) {
-	k := ready(t, func(c *Config) { c.Direction = "any" })
-	l := newLink(t)
-	l.peer.AddAddress("192.0.2.7/24")
-	banned := add("192.0.2.7", time.Hour)
-	apply(t, k, banned)
+// fire sends datagrams from an address of the peer without a pause, until cease is called, which returns how many.
+func (l *link) fire(from string) (cease func() int) {
 	var stop atomic.Bool
 	done := make(chan int)
 	go l.peer.Do(func() {
 		sent := 0
 		defer func() { done <- sent }()
-		c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP("192.0.2.7")}, &net.UDPAddr{IP: net.ParseIP(nfttest.Here4), Port: port})
+		c, err := net.DialUDP("udp", &net.UDPAddr{IP: net.ParseIP(from)}, &net.UDPAddr{IP: net.ParseIP(nfttest.Here4), Port: port})
 		if err != nil {
 			return
 		}
@@ -274,6 +268,18 @@ func TestNoGap(t *testing.T) {
 			c.Write([]byte("leaked"))
 		}
 	})
+	return func() int { stop.Store(true); return <-done }
+}
+
+// Under fire from a banned host nothing gets through while its ban is replaced, rules are repaired, and the whole
+// table is made anew.
+func TestNoGap(t *testing.T) {
+	k := ready(t, func(c *Config) { c.Direction = "any" })
+	l := newLink(t)
+	l.peer.AddAddress("192.0.2.7/24")
+	banned := add("192.0.2.7", time.Hour)
+	apply(t, k, banned)
+	cease := l.fire("192.0.2.7")
 	for i := range 500 {
 		c := banned
 		c.Timeout += time.Duration(i) * time.Second
@@ -293,8 +299,7 @@ func TestNoGap(t *testing.T) {
 			t.Error("nothing repaired")
 		}
 	}
-	stop.Store(true)
-	sent := <-done
+	sent := cease()
 	if got := l.passes(nfttest.There4); len(got) != 1 {
 		t.Errorf("%d of %d packets leaked", len(got)-1, sent)
 	}

@@ -35,7 +35,7 @@ func linesOf(text string) (lines []string, cut uint64) {
 // checkBlocks reads text in pieces of at most the given size and compares it with the oracle.
 func checkBlocks(t *testing.T, text string, piece int) {
 	t.Helper()
-	for name, r := range map[string]io.Reader{"read": pieces{strings.NewReader(text), piece}, "written": &writerTo{pieces{strings.NewReader(text), piece}, piece}} {
+	for name, r := range map[string]io.Reader{"read": pieces{strings.NewReader(text), piece}, "written": writerTo{pieces{strings.NewReader(text), piece}}} {
 		checkCut(t, name, r, text, piece)
 	}
 }
@@ -75,13 +75,10 @@ type pieces struct {
 func (p pieces) Read(b []byte) (int, error) { return p.r.Read(b[:min(len(b), p.most)]) }
 
 // A writerTo writes what it has by itself, as decompressors do, and looks whether anybody changed it.
-type writerTo struct {
-	pieces
-	size int
-}
+type writerTo struct{ pieces }
 
-func (r *writerTo) WriteTo(w io.Writer) (sum int64, err error) {
-	buf := make([]byte, r.size)
+func (r writerTo) WriteTo(w io.Writer) (sum int64, err error) {
+	buf := make([]byte, r.most)
 	for {
 		n, err := r.Read(buf)
 		was := string(buf[:n])

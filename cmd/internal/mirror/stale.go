@@ -22,8 +22,8 @@ import (
 //     it is the person's will, but for one that was saved before they can have seen that it is back; and so it is when
 //     nothing else differs, or staleFor after the change.
 //
-// A host's line may have changed more than once. A text that has it as it was before any of these changes known to us is
-// from before that one; and that it is as it is now says nothing, because so it may have been before.
+// A host's line may have changed more than once. A text that has it as it was before the last of these changes, or before
+// the first, is from before that one; and that it is as it is now says nothing, because so it may have been before.
 //
 // Reading is seen by inotify's IN_ACCESS. Where there is no inotify, it is taken that somebody reads all the time.
 
