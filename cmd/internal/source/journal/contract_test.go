@@ -87,7 +87,8 @@ func (l daemonLog) Write(text string) {
 }
 
 func (l daemonLog) Open(from []source.Position) source.Source {
-	return bare{openJournald(l.Journald, Options{From: from})}
+	// journalctl may look at an entry that is not linked everywhere yet, and then sees it with the next one only.
+	return bare{openJournald(l.Journald, Options{From: from, Look: 2 * time.Second})}
 }
 
 func (l daemonLog) Rotate(way sourcetest.Way) {

@@ -288,7 +288,9 @@ func (j *Journal) follow(ctx context.Context, h source.Handler) (time.Time, erro
 		switch quiet, now := j.quiet(), j.watch.grown(); {
 		case quiet < wait: // it hears
 			timer.Reset(max(wait-quiet, 10*time.Millisecond))
-			seen, wait = now, max(wait, j.patience())
+			if seen = now; !forced {
+				wait = max(wait, j.patience())
+			}
 		case now == seen && !forced: // there was nothing to hear
 			timer.Reset(wait)
 		default:

@@ -156,6 +156,28 @@ func TestDeaf(t *testing.T) {
 	}
 }
 
+// Soon after a rotation it is found out whether journalctl still hears, also when it gave something since.
+func TestDeafAfterRotation(t *testing.T) {
+	t.Parallel()
+	r := journaltest.NewRemote(t)
+	r.Entry(entryOf("line 0")...)
+	r.Settle()
+	j := openRemote(r, Options{Look: time.Hour})
+	all := children(j)
+	got := run(t, j)
+	first := follower(t, all)
+	r.Entry(entryOf("line 1")...)
+	got.await(numbers(0, 2)...) // it has all files open
+	r.Rotate()
+	r.Entry(entryOf("line 2")...)
+	got.await(numbers(0, 3)...)
+	if err := first.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	r.Entry(entryOf("line 3")...)
+	got.await(numbers(0, 4)...)
+}
+
 // What others write makes nobody deaf, and is looked into less and less often.
 func TestPatience(t *testing.T) {
 	t.Parallel()
