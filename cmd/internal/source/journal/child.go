@@ -23,6 +23,7 @@ type child struct {
 	out    io.ReadCloser
 	errors tail
 	began  time.Time
+	files  []journalFile // that there were before it began
 	follow bool
 
 	stopped atomic.Bool // by us, so its status says nothing
@@ -56,7 +57,8 @@ func (j *Journal) start(ctx context.Context, follow bool) (*child, error) {
 	case !j.opts.Since.IsZero():
 		args = append(args, "--since=@"+strconv.FormatInt(j.opts.Since.Unix(), 10))
 	}
-	c := &child{cmd: exec.Command(j.opts.Journalctl, append(args, j.match...)...), began: time.Now(), follow: follow}
+	c := &child{cmd: exec.Command(j.opts.Journalctl, append(args, j.match...)...), began: time.Now(),
+		files: j.watch.files(), follow: follow}
 	// Nothing of our environment changes what it prints.
 	c.cmd.Env = []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C.UTF-8", "TZ=UTC", "SYSTEMD_COLORS=0"}
 	c.cmd.Stderr = &c.errors

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"slices"
 	"time"
 
 	"banset/cmd/internal/source"
@@ -12,8 +13,13 @@ import (
 // batch is how much text is handed over at once at the most.
 const batch = 64 << 10
 
+// errMoved says that files came or went while journalctl opened them. It reads a directory and opens the files one after the
+// other: one that is renamed meanwhile, as each rotation does, can be missed under both names, and what follows it is
+// then taken for the next entry.
+var errMoved = errors.New("journal files were moved while journalctl opened them")
+
 // hand hands over what a journalctl prints, up to its end. It returns the time of the first entry that it handed over,
-// and whether there was any, new or not.
+// and whether there was any, new or not. Before anything else it makes sure that journalctl has all files: else errMoved.
 func (j *Journal) hand(ctx context.Context, c *child, h source.Handler, live bool) (first time.Time, seen bool, err error) {
 	in := newExportReader(c.out)
 	var e entry
@@ -51,7 +57,12 @@ func (j *Journal) hand(ctx context.Context, c *child, h source.Handler, live boo
 		return err
 	}
 	for {
-		switch err := in.read(&e); {
+		err := in.read(&e)
+		if !seen && !slices.Equal(c.files, j.watch.files()) {
+			c.stop()
+			return first, seen, errMoved
+		}
+		switch {
 		case errors.Is(err, errFormat):
 			c.stop()
 			return first, seen, &readError{errors.Join(flush(), err)}

@@ -159,6 +159,9 @@ func (j *Journal) run(ctx context.Context, h source.Handler) error {
 		j.mu.Unlock()
 		began := time.Now()
 		err := j.catchUp(ctx, h, followed)
+		if errors.Is(err, errMoved) {
+			continue
+		}
 		followed = time.Time{}
 		if err == nil && j.opts.ToEnd {
 			return nil
@@ -173,7 +176,7 @@ func (j *Journal) run(ctx context.Context, h source.Handler) error {
 		}
 		var failed *readError
 		switch {
-		case err == nil:
+		case err == nil, errors.Is(err, errMoved):
 			pause = j.retry
 			continue
 		case !errors.As(err, &failed):

@@ -394,6 +394,59 @@ func TestToEnd(t *testing.T) {
 	}
 }
 
+// A rotation while journalctl opens the files, which takes it the longer the more there are, hides none of them.
+func TestRotatedWhileOpened(t *testing.T) {
+	t.Parallel()
+	const files, each = 60, 4
+	r := journaltest.NewRemote(t)
+	all := numbers(0, files*each)
+	for i, line := range all {
+		r.Entry(entryOf(line)...)
+		if i%each == each-1 {
+			r.Rotate()
+		}
+	}
+	next, _ := filepath.Glob(filepath.Join(r.Dir, "system@*.journal")) // in order
+	r = &journaltest.Remote{Dir: t.TempDir()}
+	var got []string
+	var held []source.Position
+	read := func() {
+		handler := func(_ context.Context, c source.Chunk) error {
+			for line := range strings.Lines(string(c.Lines)) {
+				_, text, _ := strings.Cut(strings.TrimSpace(line), "sshd[42]: ")
+				got = append(got, text)
+			}
+			held = []source.Position{c.Next}
+			return nil
+		}
+		if err := openRemote(r, Options{From: held, ToEnd: true}).Run(t.Context(), handler); err != nil {
+			t.Error(err)
+		}
+	}
+	rotated := make(chan struct{})
+	go func() {
+		defer close(rotated)
+		for i, file := range next {
+			old := filepath.Join(r.Dir, filepath.Base(next[max(i-1, 0)]))
+			_ = os.Rename(r.Path(), old) // there is none at first
+			if err := os.Rename(file, r.Path()); err != nil {
+				t.Error(err)
+			}
+			time.Sleep(time.Duration(i%7) * time.Millisecond) // to meet journalctl everywhere
+		}
+	}()
+	for running := true; running; read() {
+		select {
+		case <-rotated:
+			running = false
+		default:
+		}
+	}
+	if !slices.Equal(got, all) {
+		t.Errorf("read %d lines of %d, or in another order:\n%q", len(got), len(all), got)
+	}
+}
+
 // Everything in an entry may be an attacker's.
 func TestHostile(t *testing.T) {
 	t.Parallel()

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -156,14 +157,16 @@ func (w *watcher) exists() bool {
 	return w.there
 }
 
-// grown is a number that changes when something is written to a journal file: journald sets the length anew after
-// each entry, and with it the time of change.
-func (w *watcher) grown() (sum uint64) {
+// each calls f for every journal file there is.
+func (w *watcher) each(f func(path string, info os.FileInfo)) {
 	add := func(dir string) {
 		files, _ := os.ReadDir(dir)
-		for _, f := range files {
-			if info, err := f.Info(); err == nil && isJournal(f.Name()) {
-				sum += uint64(info.ModTime().UnixNano()) ^ uint64(info.Size())
+		for _, file := range files {
+			if !isJournal(file.Name()) {
+				continue
+			}
+			if info, err := file.Info(); err == nil {
+				f(filepath.Join(dir, file.Name()), info)
 			}
 		}
 	}
@@ -176,7 +179,31 @@ func (w *watcher) grown() (sum uint64) {
 			}
 		}
 	}
+}
+
+// grown is a number that changes when something is written to a journal file: journald sets the length anew after
+// each entry, and with it the time of change.
+func (w *watcher) grown() (sum uint64) {
+	w.each(func(_ string, info os.FileInfo) {
+		sum += uint64(info.ModTime().UnixNano()) ^ uint64(info.Size())
+	})
 	return sum
+}
+
+// A journalFile is one of a list that tells whether any came, went or was renamed.
+type journalFile struct {
+	path  string
+	inode uint64
+}
+
+// files lists the journal files.
+func (w *watcher) files() (all []journalFile) {
+	w.each(func(path string, info os.FileInfo) {
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			all = append(all, journalFile{path, st.Ino})
+		}
+	})
+	return all
 }
 
 // wait returns after d, or when files came or went, or with ctx's error.
