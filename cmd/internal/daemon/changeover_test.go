@@ -158,8 +158,8 @@ func TestTurnWithinAChunk(t *testing.T) {
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
-	if f := <-s.court.found; len(f.hits) != 1 || j.position.Cursor != f.next.Cursor {
-		t.Errorf("%d failures are judged, up to %q of %q", len(f.hits), f.next.Cursor, j.position.Cursor)
+	if f := <-s.court.found; f.hits.len() != 1 || j.position.Cursor != f.next.Cursor {
+		t.Errorf("%d failures are judged, up to %q of %q", f.hits.len(), f.next.Cursor, j.position.Cursor)
 	}
 	if n := remembered(); n != 1 {
 		t.Errorf("%d failures are remembered", n)

@@ -16,6 +16,7 @@ import (
 	"banset/cmd/internal/mirror"
 	"banset/cmd/internal/source"
 	"banset/policy"
+	"banset/policy/hosts"
 	"banset/policy/judge"
 	"banset/policy/ledger"
 )
@@ -26,6 +27,7 @@ type court struct {
 	judge *judge.Judge
 	log   *slog.Logger
 	now   func() time.Time
+	began time.Time
 
 	direct bool // there is no goroutine: do runs at once
 
@@ -46,16 +48,16 @@ type court struct {
 	backlog   map[string]time.Time // logs that sent lines from a backlog, and when last
 
 	owed    time.Time           // since when the kernel has not had all bans; zero: it has
-	told    []told              // is to be logged, when who protects has what it needs
+	told    pieces[told]        // is to be logged, when who protects has what it needs
 	landed  func(time.Duration) // told how long a live line's ban took into the kernel; nil: nobody
-	landing map[netip.Prefix]time.Time
+	landing pieces[landing]
 }
 
 // finding is what a source's goroutine found in one chunk.
 type finding struct {
 	log  string
 	live bool
-	hits []policy.Hit
+	hits pieces[policy.Hit]
 	next source.Position
 	done []source.Position
 
@@ -88,6 +90,12 @@ const (
 	toldAtOnce = 8
 )
 
+// landing is a ban on its way into the kernel. It has no pointers: a burst brings thousands.
+type landing struct {
+	host    hosts.Key
+	arrived time.Duration // its line, after the court began
+}
+
 type policyStats struct {
 	found, banned uint64
 	given, ended  uint64 // bans, whoever gave them, since the hooks are told
@@ -113,7 +121,7 @@ func newCourt(j *judge.Judge, log *slog.Logger) *court {
 		positions: make(map[string]source.Position),
 		moved:     make(map[string]struct{}),
 		backlog:   make(map[string]time.Time),
-		landing:   make(map[netip.Prefix]time.Time),
+		began:     time.Now(),
 	}
 	c.unread()
 	return c
@@ -153,7 +161,7 @@ func (c *court) Run(ctx context.Context) error {
 	first := time.Duration(0) // how long the kernel goes first
 	for {
 		var rest <-chan struct{} // to report
-		if len(c.told) > 0 && first == 0 {
+		if c.told.len() > 0 && first == 0 {
 			rest = closed
 		}
 		select {
@@ -174,7 +182,7 @@ func (c *court) Run(ctx context.Context) error {
 		}
 		c.endBans()
 		first = c.wakeAll()
-		if len(c.told) > 0 && first == 0 {
+		if c.told.len() > 0 && first == 0 {
 			runtime.Gosched() // whoever was woken goes first
 		}
 		next, ok := c.judge.Book().NextEnd()
@@ -253,15 +261,14 @@ func (c *court) hear(f finding) {
 			l.waiting.Add(-1)
 		}
 	}()
-	if f.live {
-		c.told = slices.Grow(c.told, min(len(f.hits), maxTold-len(c.told)))
-	}
-	for i := range f.hits {
-		if i%judge.Together == 0 {
-			c.judge.Expect(f.hits[i:min(i+judge.Together, len(f.hits))])
-		}
-		if c.hit(f.log, &f.hits[i]); len(c.told) == maxTold {
-			c.report(maxTold)
+	for _, piece := range f.hits.all {
+		for together := range slices.Chunk(piece, judge.Together) {
+			c.judge.Expect(together)
+			for i := range together {
+				if c.hit(f.log, &together[i]); c.told.len() == maxTold {
+					c.report(maxTold)
+				}
+			}
 		}
 	}
 	for _, p := range f.done {
@@ -311,13 +318,13 @@ func (c *court) hit(log string, h *policy.Hit) {
 	c.recent.add(v, h.Fields)
 	if v.Kind == judge.Banned || v.Kind == judge.Moved {
 		s.banned++
-		if h.Live && c.landed != nil && len(c.landing) < maxLanding {
-			c.landing[v.Host] = h.Arrived
+		if h.Live && c.landed != nil && c.landing.len() < maxLanding {
+			c.landing.add(landing{hosts.KeyOf(v.Host, 0), h.Arrived.Sub(c.began)})
 		}
 	}
 	// Old failures of a backlog are told by their bans: a line each would be a second copy of the log.
 	if recent := h.Arrived.Sub(v.At).Abs() < recentFailure; recent || v.Kind != judge.Found {
-		c.told = append(c.told, told{
+		c.told.add(told{
 			kind: v.Kind, live: h.Live, recent: recent, failures: int32(min(v.Failures, math.MaxInt32)),
 			offences: int32(min(v.Offences, math.MaxInt32)), until: v.Ban.Until, host: h.Host, counted: v.Host,
 			policy: v.Policy, by: v.Ban.Policy, fields: h.Fields,
@@ -327,12 +334,8 @@ func (c *court) hit(log string, h *policy.Hit) {
 
 // report logs up to most of what was judged.
 func (c *court) report(most int) {
-	n := min(most, len(c.told))
-	for i := range n {
-		c.logHit(&c.told[i])
-	}
-	if c.told = c.told[n:]; len(c.told) == 0 {
-		c.told = nil
+	for v := range c.told.take(most) {
+		c.logHit(v)
 	}
 }
 

@@ -30,7 +30,7 @@ func TestKernelFirst(t *testing.T) {
 			defer func() { cancel(); <-c.over }()
 
 			now := time.Now()
-			c.foundLive <- finding{live: true, hits: []policy.Hit{{Policy: "p", Host: netip.MustParsePrefix("192.0.2.1/32"), Stamp: now, Arrived: now, Live: true}}}
+			c.foundLive <- finding{live: true, hits: piecesOf(policy.Hit{Policy: "p", Host: netip.MustParsePrefix("192.0.2.1/32"), Stamp: now, Arrived: now, Live: true})}
 			synctest.Wait()
 			if kernel.Load() == 0 || others() {
 				t.Fatal("the kernel's mirror was not woken, or others were")

@@ -37,9 +37,9 @@ func TestForget(t *testing.T) {
 			if err := c.do(context.Background(), func(*judge.Judge) { c.unread() }); err != nil {
 				t.Fatal(err)
 			}
-			c.hear(finding{log: "/log", live: tt.live, hits: []policy.Hit{
-				{Policy: "p", Host: host, Stamp: start.Add(-tt.age), Arrived: start, Live: tt.live},
-			}})
+			c.hear(finding{log: "/log", live: tt.live, hits: piecesOf(
+				policy.Hit{Policy: "p", Host: host, Stamp: start.Add(-tt.age), Arrived: start, Live: tt.live},
+			)})
 			now = start.Add(tt.at)
 			c.forget(j)
 			if n, _ := j.Hosts(); n == 1 != tt.kept {

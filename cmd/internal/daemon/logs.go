@@ -48,7 +48,6 @@ type reader struct {
 	policies []string
 	scanner  *match.Scanner
 	told     bool // that lines without a time stamp count at their arrival
-	hits     int  // in the last chunk
 	lanes    []*lane
 
 	mu        sync.Mutex
@@ -111,21 +110,14 @@ func (l *logs) judge(ctx context.Context, r *reader, c source.Chunk, from origin
 	f := finding{live: c.Live, next: c.Next, done: c.Done}
 	if r != nil && len(c.Lines) > 0 {
 		f.log = r.name
-		if r.hits > 0 && !c.Live { // in a flood, chunks are alike
-			f.hits = make([]policy.Hit, 0, r.hits+r.hits/16)
-		}
 		r.scanner.Scan(c.Lines, c.Arrived, func(m match.Match) {
 			h := policy.Hit{
 				Policy: r.policies[m.Job], Host: m.Host, Stamp: m.Stamp, Arrived: c.Arrived, Live: c.Live, Fields: m.Fields,
 			}
 			if ch := l.choices[h.Policy]; ch == nil || ch.counts(h, from) {
-				if len(f.hits) == cap(f.hits) {
-					f.hits = slices.Grow(f.hits, max(1, len(f.hits))) // a burst brings thousands
-				}
-				f.hits = append(f.hits, h)
+				f.hits.add(h)
 			}
 		})
-		r.hits = len(f.hits)
 		r.note(l.log)
 	}
 	var lanes []*lane

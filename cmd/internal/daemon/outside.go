@@ -164,7 +164,6 @@ func (c *court) tell(h *hook.Hooks, landed func(time.Duration)) {
 		s := c.stat(b.Policy)
 		if gone {
 			s.ended++
-			delete(c.landing, b.Host)
 		} else {
 			s.given++
 		}
@@ -174,10 +173,16 @@ func (c *court) tell(h *hook.Hooks, landed func(time.Duration)) {
 
 // land takes note of the bans that stand in the kernel by now.
 func (c *court) land() {
-	for host, arrived := range c.landing {
-		if c.judge.Book().Holds(ledger.Kernel, host) {
-			delete(c.landing, host)
-			c.landed(time.Since(arrived))
+	book, now := c.judge.Book(), time.Since(c.began)
+	for x := range c.landing.take(c.landing.len()) {
+		host := x.host.Host()
+		if _, ok := book.Get(host); !ok {
+			continue // lifted meanwhile
+		}
+		if book.Holds(ledger.Kernel, host) {
+			c.landed(now - x.arrived)
+		} else {
+			c.landing.add(*x)
 		}
 	}
 }

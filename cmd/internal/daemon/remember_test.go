@@ -50,7 +50,7 @@ func offend(c *court) {
 	for _, host := range []string{"192.0.2.1/32", "192.0.2.1/32", "192.0.2.1/32", "192.0.2.2/32"} {
 		c.hear(finding{
 			log: "log", live: true, next: source.Position{Path: "/log", Dev: 1, Ino: 2, Offset: 99},
-			hits: []policy.Hit{{Policy: "sshd", Host: netip.MustParsePrefix(host), Stamp: now.Add(-2 * time.Hour), Arrived: now, Live: true}},
+			hits: piecesOf(policy.Hit{Policy: "sshd", Host: netip.MustParsePrefix(host), Stamp: now.Add(-2 * time.Hour), Arrived: now, Live: true}),
 		})
 	}
 }
