@@ -320,6 +320,11 @@ func (k *Keeper) compose(ctx context.Context, changes []Change, order []int, loo
 	}
 	b, a := &k.batch, &k.apply
 	b.begin()
+	size := 0
+	for _, i := range order {
+		size += changes[i].size()
+	}
+	b.b = slices.Grow(b.b, size+size/8) // with the messages' heads; else a burst is copied as it grows
 	each := func(s Set, typ int, flags uint16, f func(n int, c *Change) bool, write func(*Element)) {
 		l := b.list(k.config.Table, s, typ, flags)
 		for n, i := range order {
