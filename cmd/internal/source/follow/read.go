@@ -30,11 +30,12 @@ const (
 	flood = time.Millisecond
 )
 
-// blocks, pieces and bursts are buffers with room for the fingerprint before what is read and for a '\n' behind it.
+// blocks, pieces and bursts are buffers with room for the fingerprint before what is read and for a '\n' behind it. A
+// burst's is as long as that burst needs: it comes when time counts, and most are far below burstSize.
 var (
 	blocks = sync.Pool{New: func() any { b := make([]byte, printLen+blockSize+1); return &b }}
 	pieces = sync.Pool{New: func() any { b := make([]byte, printLen+pieceSize+1); return &b }}
-	bursts = sync.Pool{New: func() any { b := make([]byte, printLen+burstSize+1); return &b }}
+	bursts sync.Pool
 )
 
 // small are buffers for hpcloud's lines.
@@ -211,7 +212,11 @@ func (c *chain) readBlock(ctx context.Context, g *file, n int, live bool) (int, 
 	case n <= blockSize:
 		pool = &blocks
 	}
-	buf := pool.Get().(*[]byte)
+	buf, _ := pool.Get().(*[]byte)
+	if need := printLen + n + 1; buf == nil || len(*buf) < need {
+		b := make([]byte, need)
+		buf = &b
+	}
 	defer pool.Put(buf)
 	pre := len(g.tail)
 	b := (*buf)[:pre+n]
