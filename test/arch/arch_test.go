@@ -63,7 +63,7 @@ func TestOnlyHome(t *testing.T) {
 		"github.com/ulikunitz":        {"banset/cmd/internal/source/follow", "banset/cmd/banset"},
 		"github.com/prometheus":       {"banset/cmd/internal/metrics"},
 		"net/http":                    {"banset/cmd/internal/metrics", "banset/cmd/internal/hook"},
-		"github.com/mdlayher/netlink": {"banset/nft", "banset/cmd/internal/daemon", "banset/cmd/banset"},
+		"github.com/mdlayher/netlink": {"banset/nft", "banset/cmd/internal/daemon", "banset/cmd/banset", "banset/test/bench"},
 	}
 	used := map[string]bool{}
 	for _, p := range packages(t) {

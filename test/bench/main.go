@@ -73,7 +73,7 @@ func main() {
 		names = append(names, s.name)
 	}
 	only := flag.String("only", "", "measure these `sections` alone: "+strings.Join(names, ","))
-	flag.IntVar(&b.lines, "lines", 1_000_000, "lines of a log")
+	flag.IntVar(&b.lines, "lines", 4_000_000, "lines of a log")
 	flag.IntVar(&b.rounds, "rounds", 5, "rounds, of which the median counts")
 	flag.StringVar(&b.out, "o", "", "write chart.svg, packets.svg and growth.svg into this `directory`")
 	flag.BoolVar(&b.quick, "quick", false, "a trial in seconds: a thousandth of everything, and nobody to compare with")

@@ -96,6 +96,12 @@ func machine() string {
 	if text, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		parts = append(parts, "Linux "+kernelNumber(string(text)))
 	}
+	if text, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled"); err == nil {
+		if _, rest, ok := strings.Cut(string(text), "["); ok {
+			chosen, _, _ := strings.Cut(rest, "]")
+			parts = append(parts, "transparent huge pages: "+chosen)
+		}
+	}
 	parts = append(parts, runtime.Version())
 	for _, p := range peers {
 		if p.pkg == "util-linux" || p.pkg == "iproute2" || strings.HasPrefix(p.pkg, "python3") {
