@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"banset/cmd/internal/source"
 )
 
@@ -30,9 +32,17 @@ func logFile(t *testing.T, text []byte) *os.File {
 
 // ways are the ways to read a plain log, the last of which tries both.
 var ways = map[string]func(*plainLog){
-	"mapped": func(l *plainLog) { l.way = l.mapped },
-	"copied": func(l *plainLog) { l.way = l.copied },
-	"tried":  func(l *plainLog) {},
+	"mapped":           func(l *plainLog) { l.way = l.mapped },
+	"copied":           func(l *plainLog) { l.way = l.copied },
+	"copied from disk": func(l *plainLog) { l.way = l.copied; forget(l.f) },
+	"waited for":       func(l *plainLog) { l.way, l.waits = l.copied, true },
+	"tried":            func(l *plainLog) {},
+}
+
+// forget takes a file out of memory, where it is on a disk.
+func forget(f *os.File) {
+	_ = f.Sync() // a file system in memory has nothing to do
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
 }
 
 // openPlain is a plainLog of a file, whatever its size.
