@@ -47,6 +47,7 @@ type court struct {
 	waiters   []*waiter
 	backlog   map[string]time.Time // logs that sent lines from a backlog, and when last
 
+	burst   time.Time           // until when nobody is woken, since the rest of a burst is to come; zero: none
 	owed    time.Time           // since when the kernel has not had all bans; zero: it has
 	told    pieces[told]        // is to be logged, when who protects has what it needs
 	landed  func(time.Duration) // told how long a live line's ban took into the kernel; nil: nobody
@@ -57,6 +58,7 @@ type court struct {
 type finding struct {
 	log  string
 	live bool
+	more bool // the rest of a burst follows
 	hits pieces[policy.Hit]
 	next source.Position
 	done []source.Position
@@ -203,8 +205,15 @@ func (c *court) Run(ctx context.Context) error {
 // milliseconds; a kernel that refuses them must not keep them from the disk.
 const kernelFirst = 100 * time.Millisecond
 
+// burstWaits is how long the first part of a burst waits for the rest, to be banned together with it: a burst's parts
+// come a millisecond after one another.
+const burstWaits = 100 * time.Millisecond
+
 // wakeAll wakes whoever has work, and returns how long everybody else waits for the kernel's mirror.
 func (c *court) wakeAll() (first time.Duration) {
+	if rest := time.Until(c.burst); rest > 0 {
+		return rest
+	}
 	book := c.judge.Book()
 	switch {
 	case book.Pending(ledger.Kernel) == 0:
@@ -270,6 +279,12 @@ func (c *court) hear(f finding) {
 				}
 			}
 		}
+	}
+	switch {
+	case !f.more:
+		c.burst = time.Time{}
+	case c.burst.IsZero():
+		c.burst = time.Now().Add(burstWaits)
 	}
 	for _, p := range f.done {
 		key := positionKey(p)

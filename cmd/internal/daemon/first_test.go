@@ -57,6 +57,47 @@ func TestKernelFirst(t *testing.T) {
 	}
 }
 
+// The first part of a burst is judged at once and banned together with the rest, but never waits for ever.
+func TestBurstIsOne(t *testing.T) {
+	for _, broken := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := policy.Policy{Name: "p", MaxRetry: 1, FindTime: time.Hour, BanTime: []time.Duration{time.Hour}}
+			c := newCourt(judge.New(judge.Settings{Policies: []policy.Policy{p}, IPv6Prefix: 64, MaxHosts: 100, MaxBans: 100}), slog.New(slog.DiscardHandler))
+			var woken []time.Duration
+			began := time.Now()
+			c.wakeKernel = func() { woken = append(woken, time.Since(began)) }
+			ctx, cancel := context.WithCancel(t.Context())
+			go c.Run(ctx)
+			defer func() { cancel(); <-c.over }()
+			part := func(host string, more bool) {
+				now := time.Now()
+				c.foundLive <- finding{live: true, more: more, hits: piecesOf(
+					policy.Hit{Policy: "p", Host: netip.MustParsePrefix(host), Stamp: now, Arrived: now, Live: true})}
+				synctest.Wait()
+			}
+			part("192.0.2.1/32", true)
+			time.Sleep(burstWaits / 2)
+			part("192.0.2.2/32", true)
+			standing := 0
+			c.do(ctx, func(j *judge.Judge) { standing = j.Book().Len() })
+			if standing != 2 || len(woken) > 0 {
+				t.Fatalf("%d bans stand, the kernel's mirror was woken after %v", standing, woken)
+			}
+			want := burstWaits / 2
+			if broken {
+				want = burstWaits
+				time.Sleep(burstWaits)
+				synctest.Wait()
+			} else {
+				part("192.0.2.3/32", false)
+			}
+			if len(woken) == 0 || woken[0] != want {
+				t.Errorf("broken off %v: the kernel's mirror was woken after %v, want %v", broken, woken, want)
+			}
+		})
+	}
+}
+
 // countingHandler counts log lines.
 type countingHandler struct {
 	slog.Handler

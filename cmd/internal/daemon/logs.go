@@ -107,7 +107,7 @@ func (l *logs) chunk(ctx context.Context, c source.Chunk) error {
 // judge matches the lines of one chunk. What it found and where reading goes on are one message, so that a commit
 // never has the one without the other.
 func (l *logs) judge(ctx context.Context, r *reader, c source.Chunk, from origin) error {
-	f := finding{live: c.Live, next: c.Next, done: c.Done}
+	f := finding{live: c.Live, more: c.More, next: c.Next, done: c.Done}
 	if r != nil && len(c.Lines) > 0 {
 		f.log = r.name
 		r.scanner.Scan(c.Lines, c.Arrived, func(m match.Match) {

@@ -33,7 +33,10 @@ type Chunk struct {
 	Lines []byte
 	// Live says that the lines were read as they were written, by a follower at the log's end; otherwise they come
 	// from a backlog and only their own time stamps tell their time.
-	Live    bool
+	Live bool
+	// More says of live lines that others follow which were written no later than these were read: the first part of a
+	// burst, which is never longer than some megabytes. Should the rest not come after all, nobody says so.
+	More    bool
 	Arrived time.Time
 	// Next is where reading resumes once these lines are done.
 	Next Position

@@ -27,6 +27,7 @@ type file struct {
 	stream   *unpacked // nil until it is begun
 	start    int64     // where its end was when it was opened: before it is backlog
 	scanned  int64     // no line ends between off and here
+	burst    int64     // the end of the burst that is being read
 	fresh    bool      // nothing read yet, and it is to be seen whether generations before it were missed
 	revived  bool      // was given up, and then written to
 	exact    bool      // resumed in: a program may have it open still

@@ -20,8 +20,8 @@ const (
 	// pieceSize is enough for what waits most of the time. Like blockSize it holds a line of source.MaxLine with room
 	// to spare: a read that ends in no line's end must be long enough to call the line too long.
 	pieceSize = source.MaxLine + 4<<10
-	// burstSize is how much is read at once of what was just written: the failures of ten thousand hosts that one write
-	// brought are judged together, and banned in one transaction.
+	// burstSize is how much of what was just written is told to be one burst: the failures of ten thousand hosts that one
+	// write brought are banned in one transaction.
 	burstSize = 2 << 20
 	// trickle is how much may wait for hpcloud/tail to read it.
 	trickle = 16 << 10
@@ -30,12 +30,10 @@ const (
 	flood = time.Millisecond
 )
 
-// blocks, pieces and bursts are buffers with room for the fingerprint before what is read and for a '\n' behind it. A
-// burst's is as long as that burst needs: it comes when time counts, and most are far below burstSize.
+// blocks and pieces are buffers with room for the fingerprint before what is read and for a '\n' behind it.
 var (
 	blocks = sync.Pool{New: func() any { b := make([]byte, printLen+blockSize+1); return &b }}
 	pieces = sync.Pool{New: func() any { b := make([]byte, printLen+pieceSize+1); return &b }}
-	bursts sync.Pool
 )
 
 // small are buffers for hpcloud's lines.
@@ -138,14 +136,14 @@ func (c *chain) readOn(ctx context.Context, g *file) (more bool, err error) {
 	g.read = now
 	var used int
 	if tail {
+		g.burst = 0
 		used, err = c.readTail(ctx, g)
 	}
 	if !tail || errors.Is(err, errNoTail) {
-		most := int64(blockSize)
-		if live {
-			most = burstSize
+		if live && (g.off >= g.burst || g.burst > st.Size) {
+			g.burst = g.off + min(wait, burstSize)
 		}
-		used, err = c.readBlock(ctx, g, int(min(wait, most)), live)
+		used, err = c.readBlock(ctx, g, int(min(wait, blockSize)), live)
 	}
 	switch {
 	case err != nil:
@@ -205,18 +203,11 @@ func (g *file) ends(size int64) (bool, error) {
 
 // readBlock reads up to n bytes together with the fingerprint before them, so that both are of one content.
 func (c *chain) readBlock(ctx context.Context, g *file, n int, live bool) (int, error) {
-	pool := &bursts
-	switch {
-	case n <= pieceSize:
+	pool := &blocks
+	if n <= pieceSize {
 		pool = &pieces
-	case n <= blockSize:
-		pool = &blocks
 	}
-	buf, _ := pool.Get().(*[]byte)
-	if need := printLen + n + 1; buf == nil || len(*buf) < need {
-		b := make([]byte, need)
-		buf = &b
-	}
+	buf := pool.Get().(*[]byte)
 	defer pool.Put(buf)
 	pre := len(g.tail)
 	b := (*buf)[:pre+n]
@@ -374,7 +365,7 @@ func (c *chain) deliver(ctx context.Context, g *file, raw []byte, live, final bo
 		}
 		g.fresh = false
 	}
-	skip := g.inside()
+	skip, more := g.inside(), live && g.off+int64(len(raw)) < g.burst
 	raw = raw[:used]
 	g.advance(raw)
 	g.noteOff()
@@ -405,7 +396,7 @@ func (c *chain) deliver(ctx context.Context, g *file, raw []byte, live, final bo
 	c.lines.Add(uint64(bytes.Count(lines, newline)))
 	c.last.Store(uint64(now.UnixNano()))
 	return used, c.h(ctx, source.Chunk{
-		Names: names, Lines: lines, Live: live, Arrived: now, Next: next, Done: done,
+		Names: names, Lines: lines, Live: live, More: more, Arrived: now, Next: next, Done: done,
 	})
 }
 
