@@ -73,16 +73,14 @@ type call struct {
 
 // told is a hit and what the judge said, as far as the log tells of it: a burst brings thousands.
 type told struct {
-	kind         judge.Kind
-	live, recent bool
-	failures     int32
-	offences     int32
-	until        int64        // the end of the ban that stands
-	host         netip.Prefix // as the line names it
-	counted      netip.Prefix
-	policy       string
-	by           string // the policy whose ban stands
-	fields       []policy.Field
+	hit      *policy.Hit
+	counted  hosts.Key // its host
+	by       string    // the policy whose ban stands
+	until    int64     // and its end
+	failures int32
+	offences int32
+	kind     judge.Kind
+	recent   bool
 }
 
 const (
@@ -340,9 +338,8 @@ func (c *court) hit(log string, h *policy.Hit) {
 	// Old failures of a backlog are told by their bans: a line each would be a second copy of the log.
 	if recent := h.Arrived.Sub(v.At).Abs() < recentFailure; recent || v.Kind != judge.Found {
 		c.told.add(told{
-			kind: v.Kind, live: h.Live, recent: recent, failures: int32(min(v.Failures, math.MaxInt32)),
-			offences: int32(min(v.Offences, math.MaxInt32)), until: v.Ban.Until, host: h.Host, counted: v.Host,
-			policy: v.Policy, by: v.Ban.Policy, fields: h.Fields,
+			hit: h, counted: hosts.KeyOf(v.Host, 0), by: v.Ban.Policy, until: v.Ban.Until, kind: v.Kind, recent: recent,
+			failures: int32(min(v.Failures, math.MaxInt32)), offences: int32(min(v.Offences, math.MaxInt32)),
 		})
 	}
 }
@@ -355,15 +352,15 @@ func (c *court) report(most int) {
 }
 
 func (c *court) logHit(v *told) {
-	host := mirror.Host(v.counted)
+	name, host := v.hit.Policy, mirror.Host(v.counted.Host())
 	if v.kind == judge.Allowed {
-		if v.live {
-			c.log.Info(fmt.Sprintf("[%s] Ignore %s: on the allowlist", v.policy, host))
+		if v.hit.Live {
+			c.log.Info(fmt.Sprintf("[%s] Ignore %s: on the allowlist", name, host))
 		}
 		return
 	}
 	if v.recent {
-		c.log.Info(fmt.Sprintf("[%s] Found %s%s", v.policy, mirror.Host(v.host), fieldsText(v.fields)))
+		c.log.Info(fmt.Sprintf("[%s] Found %s%s", name, mirror.Host(v.hit.Host), fieldsText(v.hit.Fields)))
 	}
 	step := ""
 	if v.offences > 1 {
@@ -372,11 +369,11 @@ func (c *court) logHit(v *told) {
 	stands := policy.Ban{Policy: v.by, Until: v.until}
 	switch until := mirror.Until(stands); v.kind {
 	case judge.Banned:
-		c.log.Info(fmt.Sprintf("[%s] Ban %s %s (%s%s)", v.policy, host, until, plural(int(v.failures), "failure"), step))
+		c.log.Info(fmt.Sprintf("[%s] Ban %s %s (%s%s)", name, host, until, plural(int(v.failures), "failure"), step))
 	case judge.Moved:
-		c.log.Info(fmt.Sprintf("[%s] Ban %s now %s (%s%s)", v.policy, host, until, plural(int(v.failures), "failure"), step))
+		c.log.Info(fmt.Sprintf("[%s] Ban %s now %s (%s%s)", name, host, until, plural(int(v.failures), "failure"), step))
 	case judge.Again:
-		c.log.Info(fmt.Sprintf("[%s] %s already banned %s by %s", v.policy, host, until, mirror.Label(stands)))
+		c.log.Info(fmt.Sprintf("[%s] %s already banned %s by %s", name, host, until, mirror.Label(stands)))
 	}
 }
 
