@@ -1,7 +1,7 @@
 // Bench measures what banset promises of its speed, beside the programs that people would take in its place, and says
 // honestly which promise is kept. Run it as root on a Debian machine that does nothing else:
 //
-//	go run ./test/bench                              # everything: half an hour, 3 GB in the directory for temporary files
+//	go run ./test/bench                              # everything: ten minutes, 4 GB in the directory for temporary files
 //	go run ./test/bench -only scan -lines 100000
 //	go run ./test/bench -o test/bench -readme README.md   # and write the charts and the README's table anew
 //
