@@ -13,13 +13,37 @@ import (
 // batch is how much text is handed over at once at the most.
 const batch = 64 << 10
 
-// errMoved says that files came or went while journalctl opened them. It reads a directory and opens the files one after the
-// other: one that is renamed meanwhile, as each rotation does, can be missed under both names, and what follows it is
-// then taken for the next entry.
-var errMoved = errors.New("journal files were moved while journalctl opened them")
+// errAgain says that journalctl did not give all there is, and is to be asked again from the last place on.
+//
+// It reads a directory and opens the files one after the other: one that is renamed meanwhile, as each rotation does, can
+// be missed under both names, and what follows it is then taken for the next entry.
+//
+// And it leaves out a field whose data object is just being linked to the entry: the entry can be found by then, and an
+// object with an entry but a count of zero is taken for damaged (link_entry_item and check_object in systemd's
+// journal-file.c). That is a matter of nanoseconds, unless the writer loses its processor just then.
+var errAgain = errors.New("journalctl did not give all there is")
+
+// afterPartial is how long the second look at an entry without a message waits for its writer.
+const afterPartial = 100 * time.Millisecond
+
+// partial reports whether an entry may lack what its writer is about to link: nobody knows but by another look or two.
+func (j *Journal) partial(e *entry, at id) bool {
+	nameless := len(e.ident) == 0
+	if e.complete && (!nameless || j.nameless) || time.Since(time.UnixMicro(int64(at.real))).Abs() > time.Minute {
+		return false
+	}
+	if j.doubted != at {
+		j.doubted, j.looks = at, 0
+	}
+	if j.looks++; j.looks <= 2 {
+		return true
+	}
+	j.nameless = j.nameless || e.complete && nameless // so it is, and so are others
+	return false
+}
 
 // hand hands over what a journalctl prints, up to its end. It returns the time of the first entry that it handed over,
-// and whether there was any, new or not. Before anything else it makes sure that journalctl has all files: else errMoved.
+// and whether there was any, new or not. Before anything else it makes sure that journalctl has all files. It may return errAgain.
 func (j *Journal) hand(ctx context.Context, c *child, h source.Handler, live bool) (first time.Time, seen bool, err error) {
 	in := newExportReader(c.out)
 	var e entry
@@ -60,7 +84,7 @@ func (j *Journal) hand(ctx context.Context, c *child, h source.Handler, live boo
 		err := in.read(&e)
 		if !seen && !slices.Equal(c.files, j.watch.files()) {
 			c.stop()
-			return first, seen, errMoved
+			return first, seen, errAgain
 		}
 		switch {
 		case errors.Is(err, errFormat):
@@ -74,6 +98,13 @@ func (j *Journal) hand(ctx context.Context, c *child, h source.Handler, live boo
 		if at.before(next.id, past) {
 			past = past || at.same(next.id)
 			continue
+		}
+		if j.partial(&e, next.id) {
+			c.stop()
+			if err := flush(); err != nil {
+				return first, seen, err
+			}
+			return first, seen, errAgain
 		}
 		at = next
 		if e.complete {

@@ -67,6 +67,9 @@ type Journal struct {
 
 	place    place // where reading goes on; this and the next are Run's
 	failures int   // of journalctl, one after the other
+	doubted  id    // the last entry that may have been given in part,
+	looks    int   // and how often it was
+	nameless bool  // entries without an identifier are common
 	watch    *watcher
 
 	mu     sync.Mutex
@@ -159,7 +162,10 @@ func (j *Journal) run(ctx context.Context, h source.Handler) error {
 		j.mu.Unlock()
 		began := time.Now()
 		err := j.catchUp(ctx, h, followed)
-		if errors.Is(err, errMoved) {
+		if errors.Is(err, errAgain) {
+			if j.looks > 1 {
+				_ = j.watch.wait(ctx, afterPartial) // the loop looks at ctx
+			}
 			continue
 		}
 		followed = time.Time{}
@@ -176,7 +182,7 @@ func (j *Journal) run(ctx context.Context, h source.Handler) error {
 		}
 		var failed *readError
 		switch {
-		case err == nil, errors.Is(err, errMoved):
+		case err == nil, errors.Is(err, errAgain):
 			pause = j.retry
 			continue
 		case !errors.As(err, &failed):
