@@ -27,7 +27,7 @@ type court struct {
 	judge *judge.Judge
 	log   *slog.Logger
 	now   func() time.Time
-	began time.Time
+	began time.Time // itself, for landing
 
 	direct bool // there is no goroutine: do runs at once
 
@@ -279,10 +279,10 @@ func (c *court) hear(f finding) {
 		}
 	}
 	switch {
-	case !f.more:
-		c.burst = time.Time{}
-	case c.burst.IsZero():
+	case f.more && c.burst.IsZero():
 		c.burst = time.Now().Add(burstWaits)
+	case f.live && !f.more: // a backlog goes on beside a burst
+		c.burst = time.Time{}
 	}
 	for _, p := range f.done {
 		key := positionKey(p)

@@ -30,7 +30,8 @@ func TestRotatedWhileOpened(t *testing.T) {
 		}
 	}
 	next, _ := filepath.Glob(filepath.Join(r.Dir, "system@*.journal")) // in order
-	r = &journaltest.Remote{Dir: t.TempDir()}
+	dir := t.TempDir()
+	current := filepath.Join(dir, "system.journal")
 	var got []string
 	var held []source.Position
 	read := func() {
@@ -42,7 +43,7 @@ func TestRotatedWhileOpened(t *testing.T) {
 			held = []source.Position{c.Next}
 			return nil
 		}
-		if err := openRemote(r, Options{From: held, ToEnd: true}).Run(t.Context(), handler); err != nil {
+		if err := New(match, Options{Directory: dir, From: held, ToEnd: true}).Run(t.Context(), handler); err != nil {
 			t.Error(err)
 		}
 	}
@@ -50,9 +51,9 @@ func TestRotatedWhileOpened(t *testing.T) {
 	go func() {
 		defer close(rotated)
 		for i, file := range next {
-			old := filepath.Join(r.Dir, filepath.Base(next[max(i-1, 0)]))
-			_ = os.Rename(r.Path(), old) // there is none at first
-			if err := os.Rename(file, r.Path()); err != nil {
+			old := filepath.Join(dir, filepath.Base(next[max(i-1, 0)]))
+			_ = os.Rename(current, old) // there is none at first
+			if err := os.Rename(file, current); err != nil {
 				t.Error(err)
 			}
 			time.Sleep(time.Duration(i%7) * time.Millisecond) // to meet journalctl everywhere
@@ -79,14 +80,14 @@ func TestMessageBeingLinked(t *testing.T) {
 		r.Entry(entryOf("line 0")...)
 		r.Settle()
 		j := openRemote(r, Options{Look: time.Hour})
-		link, n, last := func() {}, 0, 2 // the second journalctl finds it whole
+		link, n, last := make(chan func(), 1), 0, 2 // the second journalctl finds it whole
 		if live {
 			last = 3
 		}
 		all := make(chan *child, 1000)
 		j.began = func(c *child) {
 			if n++; n == last {
-				link()
+				(<-link)()
 			}
 			all <- c
 		}
@@ -94,7 +95,7 @@ func TestMessageBeingLinked(t *testing.T) {
 			r.Entry(entryOf("line 1")...)
 			r.Entry(entryOf("line 2")...)
 			r.Settle()
-			link = unlinked(t, r.Path(), "MESSAGE=line 1")
+			link <- unlinked(t, r.Path(), "MESSAGE=line 1")
 		}
 		if !live {
 			write()

@@ -23,8 +23,9 @@ const batch = 64 << 10
 // journal-file.c). That is a matter of nanoseconds, unless the writer loses its processor just then.
 var errAgain = errors.New("journalctl did not give all there is")
 
-// afterPartial is how long the second look at an entry without a message waits for its writer.
-const afterPartial = 100 * time.Millisecond
+// beforeAgain is how long who moves files or writes an entry is given before all is read again for the second time; after
+// one that followed it is read at once.
+const beforeAgain = 100 * time.Millisecond
 
 // partial reports whether an entry may lack what its writer is about to link: nobody knows but by another look or two.
 func (j *Journal) partial(e *entry, at id) bool {

@@ -69,7 +69,7 @@ type Journal struct {
 	failures int   // of journalctl, one after the other
 	doubted  id    // the last entry that may have been given in part,
 	looks    int   // and how often it was
-	nameless bool  // entries without an identifier are common
+	nameless bool  // some entries have no identifier for good
 	watch    *watcher
 
 	mu     sync.Mutex
@@ -163,9 +163,7 @@ func (j *Journal) run(ctx context.Context, h source.Handler) error {
 		began := time.Now()
 		err := j.catchUp(ctx, h, followed)
 		if errors.Is(err, errAgain) {
-			if j.looks > 1 {
-				_ = j.watch.wait(ctx, afterPartial) // the loop looks at ctx
-			}
+			_ = j.watch.wait(ctx, beforeAgain) // the loop looks at ctx
 			continue
 		}
 		followed = time.Time{}
